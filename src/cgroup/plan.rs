@@ -1,0 +1,82 @@
+//! [`CgroupPlan`]: every group that will be made and every file that will be written, as data.
+//!
+//! It is recorded in the pod directory before the first group exists, so that `gc` can undo from it alone.
+
+use std::path::PathBuf;
+
+use podrun_abi::boot::CgroupView;
+use serde::{Deserialize, Serialize};
+
+/// The groups of a pod in every hierarchy that it joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPlan {
+    /// The name of the pod's own group, a direct child of [`Joined::parent`] in each: `podrun-<id>`.
+    pub pod_group: String,
+    /// The hierarchies in the order in which a process joins them: cgroup2 first, devices last.
+    pub hierarchies: Vec<Joined>,
+    /// In order of creation: the pod's own group, `supervisor`, then one for each app.
+    pub groups: Vec<Group>,
+    /// Limits that the author allowed to be missing (`on-missing = "ignore"`) and that this host lacks.
+    pub not_enforced: Vec<NotEnforced>,
+}
+
+/// One hierarchy that the pod joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Version of the interface.
+    pub version: Version,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// The existing group, below the mount point and without a leading `/`, in which the pod's group is made;
+    /// empty: the root of the mount.
+    pub parent: String,
+    /// v1: the controllers of the hierarchy. v2: those that are enabled for the pod, on the way down.
+    pub controllers: Vec<String>,
+    /// How the apps see it.
+    pub view: CgroupView,
+}
+
+/// Version of the cgroup interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// One hierarchy per controller (or per set of them).
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// One group, made below the pod's group in every joined hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// `""` for the pod's own, `supervisor`, `app-<name>`.
+    pub name: String,
+    /// Files to write, in this order.
+    pub settings: Vec<Setting>,
+}
+
+/// One file of one group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The manifest's key that wants it, such as `memory-max`; for messages.
+    pub key: String,
+    /// Index into [`CgroupPlan::hierarchies`].
+    pub hierarchy: usize,
+    /// Such as `memory.limit_in_bytes`.
+    pub file: String,
+    /// The text that is written.
+    pub value: String,
+    /// The text that the kernel must show afterwards, without the newline.
+    pub reads_back: String,
+}
+
+/// A limit that does not hold on this host, by the author's leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotEnforced {
+    /// `pod` or `app.<name>`.
+    pub scope: String,
+    /// The manifest's key.
+    pub key: String,
+    /// Why: lower case, no full stop.
+    pub reason: String,
+}

@@ -1,0 +1,8 @@
+//! The launcher of podrun as a library, so that tests, benches and fuzz targets reach its parts.
+//!
+//! The way of the data: [`manifest`] → [`spec`] → `plan` (with what `host` saw) → `launch` → `monitor`.
+
+pub mod cgroup;
+pub mod manifest;
+pub mod spec;
+pub mod value;

@@ -1,0 +1,2 @@
+//! The command `podrun`.
+fn main() {}

@@ -1,0 +1,150 @@
+//! [`Spec`]: what an author means, checked against itself and nothing else.
+//!
+//! The only door to a `Spec` is [`crate::manifest::read`]. Every value in here is in range, every name that
+//! points at an app points at one that exists, the dependency graph has no cycle, and every default that needs
+//! no look at the host is filled in. No I/O happens here or behind it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use podrun_abi::boot::{ExitPolicy, RootMode, Success};
+use podrun_abi::control::Signal;
+
+use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
+
+/// One pod as it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// What is true for the pod as a whole.
+    pub pod: PodSpec,
+    /// The apps in the order of the manifest. Never empty.
+    pub apps: Vec<AppSpec>,
+}
+
+/// What is true for the pod as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSpec {
+    /// A DNS label (RFC 1123): `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+    pub name: String,
+    /// At most 64 bytes (sethostname(2)). Default: the name.
+    pub hostname: String,
+    /// When the pod ends by itself.
+    pub exit_policy: ExitPolicy,
+    /// How long the ordered stop may take. Default: the longest path of the stop graph plus 5 s.
+    pub stop_timeout: Grace,
+    /// Words for people and scripts; not interpreted.
+    pub labels: BTreeMap<String, String>,
+    /// The outer bound for all apps together.
+    pub limits: Limits,
+}
+
+/// A time that may be `"infinity"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grace {
+    /// For ever.
+    Infinite,
+    /// This long.
+    Limited(Duration),
+}
+
+/// The isolators of a pod or of an app. `None`: not said, the kernel's default holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Bytes; the OOM killer enforces it.
+    pub memory_max: Option<Ceiling>,
+    /// Bytes; above it the group is throttled and reclaimed. cgroup v2 only.
+    pub memory_high: Option<Ceiling>,
+    /// Bytes protected from reclaim as long as there is anything else to reclaim. cgroup v2 only.
+    pub memory_low: Option<Ceiling>,
+    /// Bytes never reclaimed. cgroup v2 only.
+    pub memory_min: Option<Ceiling>,
+    /// Bytes of swap alone (v1 counts memory and swap together; the driver adds).
+    pub memory_swap_max: Option<Ceiling>,
+    /// CPU time per wall time.
+    pub cpus: Option<CpuAmount>,
+    /// The share of CPU under contention.
+    pub cpu_weight: Option<CpuWeight>,
+    /// CPU numbers.
+    pub cpuset: Option<NumberSet>,
+    /// Memory node numbers.
+    pub cpuset_mems: Option<NumberSet>,
+    /// Tasks (processes and threads).
+    pub pids_max: Option<Ceiling>,
+    /// What to do with a limit that this host cannot enforce.
+    pub on_missing: OnMissing,
+}
+
+/// What to do with a limit that the host cannot enforce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissing {
+    /// Refuse to start.
+    #[default]
+    Error,
+    /// Start without it; `status` says what is not enforced.
+    Ignore,
+}
+
+/// One app as it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSpec {
+    /// `[a-z0-9-]{1,32}`, unique in the pod.
+    pub name: String,
+    /// Absolute, without `..`.
+    pub rootfs: PathBuf,
+    /// How the root may be written.
+    pub rootfs_mode: RootMode,
+    /// Never empty, no NUL in any of them.
+    pub exec: Vec<String>,
+    /// Wins over `env_files`.
+    pub env: BTreeMap<String, String>,
+    /// Files of `NAME=value` lines on the host; a later file wins over an earlier one.
+    pub env_files: Vec<PathBuf>,
+    /// Absolute. Default `/`.
+    pub workdir: String,
+    /// Default uid 0.
+    pub user: IdOrName,
+    /// Default: the user's own group in the app's passwd file, 0 when the user is a number that is not there.
+    pub group: Option<IdOrName>,
+    /// The exact supplementary groups. Default: none.
+    pub groups: Vec<IdOrName>,
+    /// Capabilities.
+    pub capabilities: Capabilities,
+    /// Default true.
+    pub no_new_privileges: bool,
+    /// -1000..=1000. Default 0.
+    pub oom_score_adjust: i32,
+    /// Resource limits of the process, by RLIMIT_* number: soft and hard, `u64::MAX` is unlimited.
+    pub rlimits: BTreeMap<u32, (u64, u64)>,
+    /// Default SIGTERM.
+    pub stop_signal: Signal,
+    /// Default 10 s.
+    pub stop_timeout: Grace,
+    /// Whether its failure fails the pod. Default true.
+    pub essential: bool,
+    /// Default: exit code 0.
+    pub success: Vec<Success>,
+    /// Names of apps that must have been started before.
+    pub depends_on: Vec<String>,
+    /// The app's own isolators.
+    pub limits: Limits,
+}
+
+/// A user or a group, by number or by its name in the app's own files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdOrName {
+    /// 0..=4294967294; 4294967295 is the kernel's "no change".
+    Id(u32),
+    /// To be found in the app's `/etc/passwd` or `/etc/group`.
+    Name(String),
+}
+
+/// The exact bounding set of an app (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capabilities {
+    /// Not said: the default set bounds; only uid 0 holds it.
+    Default,
+    /// Said: bit n for capability n. Uid 0 holds it as permitted and effective; any other uid as permitted,
+    /// effective, inheritable and ambient, since there is no other way to keep them over execve(2).
+    Exactly(u64),
+}

@@ -1,0 +1,239 @@
+//! [`Boot`]: everything stage1 needs to know, given once, before it runs.
+//!
+//! Numbers named `fd` are descriptors that stage1 inherits across its `execve`. stage1 marks every one of them
+//! close-on-exec first and closes all others, so that an app gets 0, 1 and 2 and nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::Signal;
+
+/// A descriptor number that is valid in stage1 from its first instruction.
+pub type Fd = i32;
+
+/// The whole of what stage1 is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Must equal [`crate::VERSION`].
+    pub version: u32,
+    /// What is true for the pod as a whole.
+    pub pod: Pod,
+    /// The descriptors of the pod.
+    pub fds: PodFds,
+    /// Distinct root directories on the host, absolute. stage1 binds each one (not recursively) into its own
+    /// small tmpfs before it pivots away from the host's tree; [`Root::index`] points in here.
+    pub roots: Vec<String>,
+    /// What stands below `/sys/fs/cgroup` in every app: one view per hierarchy that the pod uses.
+    pub cgroup_views: Vec<CgroupView>,
+    /// Paths hidden in every app: a file gets a bind of a null device over it, a directory an empty read-only
+    /// tmpfs. A path that the app does not have is skipped.
+    pub masked: Vec<String>,
+    /// Paths made read-only in every app. A path that the app does not have is skipped.
+    pub read_only: Vec<String>,
+    /// The apps, in the order of the plan: every app stands behind those it depends on.
+    pub apps: Vec<App>,
+}
+
+/// What is true for the pod as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pod {
+    /// The pod's name, for messages.
+    pub name: String,
+    /// The pod's id, eight hexadecimal digits.
+    pub id: String,
+    /// Goes to sethostname(2) in the pod's UTS namespace; at most 64 bytes.
+    pub hostname: String,
+    /// An existing directory of the host over which stage1 mounts its own tmpfs, in its own mount namespace.
+    pub scratch: String,
+    /// When the pod ends by itself.
+    pub exit_policy: ExitPolicy,
+    /// How long the ordered stop of the whole pod may take before everything is killed, in milliseconds;
+    /// `None`: no limit beyond those of the apps.
+    pub stop_timeout_ms: Option<u64>,
+    /// A counter that moves when the pod's own memory limit was hit; see [`AppCgroup::oom_hits`].
+    pub oom_hits: Option<Gauge>,
+}
+
+/// When the pod ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitPolicy {
+    /// The first essential app that fails ends the pod with its code; when all essential apps have succeeded
+    /// the others are stopped and the code is 0.
+    Essential,
+    /// When the last app has ended; the code is that of the first essential app that failed, else 0.
+    AllExited,
+    /// Only when it is told to.
+    Never,
+}
+
+/// The descriptors of the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodFds {
+    /// `SOCK_SEQPACKET` to the launcher: commands come in, records go out. End of file means that the
+    /// launcher is gone and starts the ordered stop.
+    pub launcher: Fd,
+    /// Listening `SOCK_SEQPACKET` socket in the pod directory, for `podrun stop` and its like.
+    pub control: Fd,
+    /// `O_APPEND` on the pod's `events.jsonl`.
+    pub events: Fd,
+    /// The pod directory's lock; the pod is alive as long as this open file description is. Never used.
+    pub lock: Fd,
+}
+
+/// One hierarchy as the apps see it, mounted read-only from inside the app's own cgroup namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupView {
+    /// Where, below `/sys/fs/cgroup`; empty: on it.
+    pub name: String,
+    /// `cgroup` or `cgroup2`.
+    pub fstype: String,
+    /// The mount data that selects an existing hierarchy, such as `memory` or `none,name=systemd`.
+    pub options: String,
+}
+
+/// One number in an open cgroup file, read with pread(2) from offset 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gauge {
+    /// The open file.
+    pub fd: Fd,
+    /// `None`: the file holds the number alone. `Some`: it stands behind this word and one space, on a line.
+    pub key: Option<String>,
+    /// The number is multiplied by this to give bytes, nanoseconds or a count.
+    pub scale: u64,
+}
+
+/// One app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Unique in the pod, `[a-z0-9-]{1,32}`.
+    pub name: String,
+    /// Never empty. `argv[0]` without a `/` is searched in the PATH of [`App::env`], inside the app's root.
+    pub argv: Vec<String>,
+    /// The whole environment, in order.
+    pub env: Vec<(String, String)>,
+    /// Absolute, entered after pivot_root with the app's own identity; never through a magic link.
+    pub workdir: String,
+    /// The root and how it may be written.
+    pub root: Root,
+    /// Who it runs as.
+    pub identity: Identity,
+    /// `(RLIMIT_* number, soft, hard)`; `u64::MAX` is unlimited.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// -1000..=1000, written to `/proc/self/oom_score_adj`.
+    pub oom_score_adj: i32,
+    /// Descriptors into the app's cgroup.
+    pub cgroup: AppCgroup,
+    /// The app's standard streams; stage1 keeps them open for later starts.
+    pub stdio: Stdio,
+    /// Life cycle.
+    pub policy: Policy,
+}
+
+/// The root of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// Index into [`Boot::roots`].
+    pub index: usize,
+    /// How it may be written.
+    pub mode: RootMode,
+}
+
+/// How an app may write its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootMode {
+    /// A fresh overlay for every start, its upper layer a tmpfs charged to the app.
+    Overlay,
+    /// Writes fail with EROFS.
+    ReadOnly,
+    /// Writes go to the directory on the host.
+    Writable,
+}
+
+/// Who an app runs as, in numbers: names were resolved in the app's own passwd and group files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Real, effective, saved and file-system user id.
+    pub uid: u32,
+    /// Real, effective, saved and file-system group id.
+    pub gid: u32,
+    /// The exact supplementary groups; always set, also when empty.
+    pub groups: Vec<u32>,
+    /// The bounding set, bit n for capability n. With uid 0 it is the permitted and effective set too.
+    pub bounding: u64,
+    /// For any other uid: the permitted, effective, inheritable and ambient set. 0 for uid 0.
+    pub ambient: u64,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: bool,
+}
+
+/// Descriptors into an app's cgroup. What is `None` or empty the host does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppCgroup {
+    /// A directory for CLONE_INTO_CGROUP.
+    pub into: Option<Fd>,
+    /// One `cgroup.procs`, open for reading and writing, per hierarchy that the child joins by itself. The
+    /// app is exec'ed only after its pid was found in each. The group behind [`AppCgroup::into`] has its
+    /// `cgroup.procs` in here too, as the first: joined that way when clone3 refuses.
+    pub procs: Vec<Fd>,
+    /// `cgroup.kill`.
+    pub kill: Option<Fd>,
+    /// `freezer.state`, where there is no `cgroup.kill`: freeze, signal every pid of `procs`, thaw.
+    pub freezer: Option<Fd>,
+    /// `cgroup.events` with its `populated` line; poll(2) gives POLLPRI when it changes.
+    pub events: Option<Fd>,
+    /// How many processes of the group the OOM killer killed.
+    pub oom_kills: Option<Gauge>,
+    /// How often the group's own memory limit was hit; with [`Pod::oom_hits`] it tells the level of a kill.
+    pub oom_hits: Option<Gauge>,
+    /// The most memory the group ever used, in bytes.
+    pub memory_peak: Option<Gauge>,
+    /// CPU time used by the group, in nanoseconds.
+    pub cpu_used: Option<Gauge>,
+}
+
+/// The standard streams of an app. Standard input is the null device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stdio {
+    /// The app's descriptor 1.
+    pub stdout: Fd,
+    /// The app's descriptor 2.
+    pub stderr: Fd,
+}
+
+/// The life cycle of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Indices into [`Boot::apps`] of what must have been started before this app is; all smaller than the
+    /// app's own.
+    pub after: Vec<usize>,
+    /// Whether its failure fails the pod.
+    pub essential: bool,
+    /// Ends that count as success.
+    pub success: Vec<Success>,
+    /// Asks the main process to end.
+    pub stop_signal: Signal,
+    /// Grace between the stop signal and the kill, in milliseconds; `None`: for ever.
+    pub stop_timeout_ms: Option<u64>,
+}
+
+/// An end that counts as success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Success {
+    /// Exited with this code.
+    Code(u8),
+    /// Killed by this signal.
+    Signal(Signal),
+}

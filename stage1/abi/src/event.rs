@@ -1,0 +1,178 @@
+//! [`Record`]: what stage1 (and the launcher, for what stage1 cannot say any more) tells of a pod.
+//!
+//! The same JSON text is a packet on the launcher's socket and a line of the pod's `events.jsonl`; `status` is
+//! a fold over these.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::Signal;
+use crate::failure::StartFailure;
+
+/// One event with its times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// CLOCK_REALTIME in milliseconds since 1970, for people.
+    pub time_ms: u64,
+    /// CLOCK_MONOTONIC in milliseconds, for differences.
+    pub monotonic_ms: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum Event {
+    /// stage1 has built the pod's namespaces and waits for [`crate::control::Command::Go`].
+    Booted,
+    /// stage1 could not build the pod; it ends with 125 after this.
+    BootFailed {
+        /// What went wrong.
+        failure: StartFailure,
+    },
+    /// The app was exec'ed.
+    Started {
+        /// The app's name.
+        app: String,
+        /// The pid of its main process inside the pod.
+        pid: i32,
+    },
+    /// The app could not be exec'ed; it counts as ended with [`StartFailure::exit_code`].
+    StartFailed {
+        /// The app's name.
+        app: String,
+        /// What went wrong.
+        failure: StartFailure,
+    },
+    /// Every app was started (or had already ended): the pod is up.
+    Up,
+    /// The app was sent its stop signal.
+    Stopping {
+        /// The app's name.
+        app: String,
+        /// The signal it was sent.
+        signal: Signal,
+    },
+    /// The app's main process has ended and nothing of the app is left.
+    Ended {
+        /// The app's name.
+        app: String,
+        /// How, and what it used.
+        outcome: Outcome,
+    },
+    /// The pod is on its way down: no app is started any more.
+    PodStopping {
+        /// Why.
+        reason: StopReason,
+    },
+    /// Processes that could not be killed; the pod's cgroup stays for `gc`.
+    Unkillable {
+        /// The app's name.
+        app: String,
+        /// Their pids inside the pod, at most 16.
+        pids: Vec<i32>,
+    },
+    /// All apps have ended: stage1's last words.
+    PodEnded {
+        /// The exit code of the pod.
+        code: u8,
+        /// Why it ended.
+        reason: StopReason,
+        /// The app whose end decided the code, when one did.
+        decided_by: Option<String>,
+    },
+    /// Written by the launcher or by `gc`: the pod ended without a word of stage1.
+    PodLost {
+        /// What is known of it: lower case, no full stop.
+        cause: String,
+    },
+}
+
+/// Why a pod goes down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum StopReason {
+    /// Its exit policy: nothing is left to wait for.
+    Finished,
+    /// An essential app failed.
+    AppFailed {
+        /// Which.
+        app: String,
+    },
+    /// It was told to stop.
+    Requested,
+    /// It was told to die at once.
+    Killed,
+    /// The launcher is gone.
+    LauncherGone,
+}
+
+/// How an app ended and what it used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Code or signal.
+    pub end: End,
+    /// The OOM killer killed a process of the app: the lowest level whose limit was hit.
+    pub oom: Option<OomLevel>,
+    /// It was asked to end: by the pod's own end or by a command.
+    pub stopped: bool,
+    /// It did not end in its grace time and was killed.
+    pub timed_out: bool,
+    /// The most memory its cgroup ever used, in bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// CPU time its cgroup used, in nanoseconds.
+    pub cpu_used_ns: Option<u64>,
+    /// From exec to the end of its main process, in milliseconds.
+    pub ran_ms: u64,
+}
+
+/// Code or signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum End {
+    /// exit(2) with this code.
+    Exited {
+        /// 0..=255.
+        code: u8,
+    },
+    /// Killed by a signal.
+    Signaled {
+        /// Which.
+        signal: Signal,
+        /// A core was dumped.
+        core: bool,
+    },
+    /// Never exec'ed; the code is 126 or 127, or 125 when podrun itself failed.
+    NotStarted {
+        /// 125, 126 or 127.
+        code: u8,
+    },
+    /// The pod ended before it was this app's turn.
+    Skipped,
+}
+
+impl End {
+    /// The shell's code for it: the code itself, or 128 plus the signal.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Exited { code } | Self::NotStarted { code } => code,
+            Self::Signaled { signal, .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self::Skipped => 0,
+        }
+    }
+}
+
+/// Whose memory limit an OOM kill enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OomLevel {
+    /// The app's own.
+    App,
+    /// The sum of the pod.
+    Pod,
+    /// Something above the pod.
+    Host,
+}

@@ -1,0 +1,2 @@
+//! A program that runs inside pods and prints or does what it is told.
+fn main() {}
