@@ -5,4 +5,5 @@
 pub mod cgroup;
 pub mod manifest;
 pub mod spec;
+pub mod sys;
 pub mod value;

@@ -1,0 +1,10 @@
+//! The system calls that nix has no safe form for; the only `unsafe` of the launcher is below here.
+//!
+//! Nothing in here decides anything: each function is one kernel operation with its proof.
+
+pub mod clone3;
+pub mod detach;
+pub mod memfd;
+pub mod mount;
+pub mod pidfd;
+pub mod tasks;

@@ -1,0 +1,54 @@
+//! Leave the terminal: the double fork of `run -d`, and the pipe over which the daemon reports back.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use nix::fcntl::OFlag;
+use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
+
+/// Which of the two processes this is after [`double_fork`].
+pub enum Side {
+    /// The one that was called; the descriptor reads what the daemon reports until it closes its end.
+    Caller(OwnedFd),
+    /// The daemon: no terminal, its own session, a child of init or of the nearest subreaper.
+    Daemon(OwnedFd),
+}
+
+/// A pipe, both ends close-on-exec.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC).context("cannot create a pipe")
+}
+
+/// Forks twice with a new session in between, so that the daemon can never get a controlling terminal again.
+///
+/// # Errors
+/// EAGAIN when there is no pid for it; an error when a second thread exists.
+pub fn double_fork() -> anyhow::Result<Side> {
+    anyhow::ensure!(super::tasks::count()? == 1, "cannot detach: the launcher has more than one thread");
+    let (reader, writer) = pipe()?;
+    if let Some(first) = fork_checked()? {
+        drop(writer);
+        nix::sys::wait::waitpid(first, None).context("cannot wait for the first fork")?;
+        return Ok(Side::Caller(reader));
+    }
+    drop(reader);
+    setsid().context("cannot make a session")?;
+    if fork_checked()?.is_some() {
+        // SAFETY: ends the process in the middle without running destructors of the state it shares with the
+        // daemon, which is just what is wanted.
+        unsafe { libc::_exit(0) };
+    }
+    Ok(Side::Daemon(writer))
+}
+
+fn fork_checked() -> anyhow::Result<Option<Pid>> {
+    // SAFETY: `double_fork` has made sure that this is the only thread, so no lock can be held by one that
+    // does not exist in the child; the child may run any code.
+    match unsafe { fork() }.context("cannot fork")? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}

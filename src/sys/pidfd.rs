@@ -1,0 +1,35 @@
+//! Processes by descriptor: no signal can reach a process that merely got the same number.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+/// pidfd_send_signal(2).
+///
+/// # Errors
+/// ESRCH when the process is gone, EPERM when it is not ours.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks for what kill(2) would send; no memory is passed.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reaps the child behind a readable pidfd; `None` when it has not ended.
+///
+/// # Errors
+/// ECHILD when it is not our child.
+pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<WaitStatus>> {
+    match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)? {
+        WaitStatus::StillAlive => Ok(None),
+        status => Ok(Some(status)),
+    }
+}
