@@ -1,0 +1,58 @@
+# `make hello` builds podrun and runs the first pod; `make test` runs every test. Both need Rust, a C linker and
+# make, and root where processes are confined for real.
+PREFIX ?= /usr/local
+TARGET := x86_64-unknown-linux-gnu
+BUILD := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BIN := $(BUILD)/$(TARGET)/release
+CARGO ?= cargo
+IDLE_SECONDS ?= 60
+ROUNDS ?= 40
+FUZZ_SECONDS ?= 60
+
+.PHONY: help hello build test bench fuzz install check fmt lint doc clean
+
+help:
+	@echo 'make hello    build podrun and run manifests/hello.toml'
+	@echo 'make build    release binaries, in $(BIN)'
+	@echo 'make test     every test (root: pods run for real)'
+	@echo 'make bench    podrun beside runc, bwrap, systemd-nspawn and a floor in C'
+	@echo 'make fuzz     every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
+	@echo 'make install  podrun in PREFIX/bin, stage1 in PREFIX/libexec/podrun; DESTDIR is honoured'
+	@echo 'make check    what a commit must pass without root: fmt, lint, doc'
+
+build:
+	$(CARGO) build --release --locked --workspace
+
+hello: build
+	$(BIN)/podrun run manifests/hello.toml
+
+# The pods of the tests are run by the release binaries: what is tested is what is shipped.
+test: build
+	tests/install-deps test
+	PODRUN_BIN_DIR=$(BIN) $(CARGO) test --locked --workspace
+
+bench: build
+	tests/install-deps bench
+	python3 benches/run.py --bin-dir $(BIN) --rounds $(ROUNDS) --idle-seconds $(IDLE_SECONDS)
+
+fuzz:
+	tests/install-deps fuzz
+	fuzz/run $(FUZZ_SECONDS)
+
+install: build
+	install -D -m 755 $(BIN)/podrun $(DESTDIR)$(PREFIX)/bin/podrun
+	install -D -m 755 $(BIN)/podrun-stage1 $(DESTDIR)$(PREFIX)/libexec/podrun/podrun-stage1
+
+check: fmt lint doc
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,244 @@
+//! The commands that do something: use memory, CPU or processes, die in a chosen way, try what must be refused.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::CommandExt as _;
+use std::time::{Duration, Instant};
+
+use crate::{Outcome, failed, look, say, sys};
+
+/// Touches every page. Transparent huge pages make no difference: each page of 4096 bytes is written.
+pub fn alloc(bytes: u64, hold: bool) -> Outcome {
+    let length = usize::try_from(bytes).map_err(|_| libc::EINVAL)?;
+    let mut memory: Vec<u8> = Vec::with_capacity(length);
+    while memory.len() < length {
+        let step = (length - memory.len()).min(1 << 20);
+        memory.resize(memory.len() + step, 0x5a);
+    }
+    say(&format!("allocated {}", std::hint::black_box(&memory).len()));
+    if hold { pause() } else { Ok(()) }
+}
+
+/// Burns CPU for so many seconds of wall time and prints the CPU time that it got, in thousandths of it.
+pub fn spin(seconds: f64) -> Outcome {
+    let (begin, end) = (Instant::now(), Duration::from_secs_f64(seconds));
+    let used_before = sys::cpu_used();
+    while begin.elapsed() < end {
+        std::hint::black_box((0..10_000_u32).fold(0, |sum, n| std::hint::black_box(sum ^ n)));
+    }
+    let share = (sys::cpu_used() - used_before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    say(&format!("cpu-permille {:.0}", share * 1000.0));
+    Ok(())
+}
+
+/// Forks until the kernel says no; the children wait for their end.
+pub fn fork_bomb() -> Outcome {
+    let mut children = 0;
+    let errno = loop {
+        match sys::fork() {
+            Ok(0) => sys::pause_for_ever(),
+            Ok(_) => children += 1,
+            Err(errno) => break errno,
+        }
+    };
+    say(&format!("forks {children} {}", crate::errno_name(errno)));
+    Ok(())
+}
+
+/// So many grandchildren whose parents are gone before they end; all of them end here, as PID 1's.
+pub fn orphans(count: u64) -> Outcome {
+    let mut made = 0;
+    while made < count {
+        // A parent of 100 at a time: its death makes orphans of all that live still and of those that are zombies.
+        let batch = (count - made).min(100);
+        match sys::fork() {
+            Ok(0) => {
+                for _ in 0..batch {
+                    if let Ok(0) = sys::fork() {
+                        sys::exit_now(0);
+                    }
+                }
+                sys::exit_now(0);
+            }
+            Ok(child) => sys::wait_for(child),
+            Err(errno) => return Err(errno),
+        }
+        made += batch;
+    }
+    say(&format!("orphans {made}"));
+    Ok(())
+}
+
+/// Waits until `/proc` shows no zombie and prints how long that took; `zombies N` when it never came.
+pub fn wait_without_zombies(seconds: f64) -> Outcome {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs_f64(seconds) {
+        if look::count_zombies() == 0 {
+            say(&format!("no-zombies-after-ms {}", begin.elapsed().as_millis()));
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    say(&format!("zombies {}", look::count_zombies()));
+    Err(libc::EBUSY)
+}
+
+/// The classic: fork, new session, fork, and the grandchild stays.
+pub fn daemon() -> Outcome {
+    match sys::fork() {
+        Ok(0) => {
+            sys::new_session();
+            match sys::fork() {
+                Ok(0) => sys::pause_for_ever(),
+                _ => sys::exit_now(0),
+            }
+        }
+        Ok(child) => sys::wait_for(child),
+        Err(errno) => return Err(errno),
+    }
+    say("daemon");
+    Ok(())
+}
+
+pub fn ignore_term() -> Outcome {
+    sys::ignore(libc::SIGTERM);
+    Ok(())
+}
+
+/// On SIGTERM: print `got TERM`, then the given word if there is one, and exit with the given code.
+pub fn on_term(arguments: &[String]) -> Outcome {
+    let code = arguments.first().and_then(|word| word.parse().ok()).unwrap_or(0);
+    sys::on_term(code);
+    Ok(())
+}
+
+/// So many children that wait; what is ignored here is ignored there.
+pub fn children(count: u64) -> Outcome {
+    for _ in 0..count {
+        match sys::fork() {
+            Ok(0) => sys::pause_for_ever(),
+            Ok(_) => (),
+            Err(errno) => return Err(errno),
+        }
+    }
+    say(&format!("children {count}"));
+    Ok(())
+}
+
+/// So many beats, so many milliseconds apart; prints the longest time between two of them.
+pub fn heartbeat(interval_ms: u64, count: u64) -> Outcome {
+    let mut longest = Duration::ZERO;
+    let mut last = Instant::now();
+    for _ in 0..count {
+        std::thread::sleep(Duration::from_millis(interval_ms));
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    say(&format!("longest-gap-ms {}", longest.as_millis()));
+    Ok(())
+}
+
+pub fn kill(pid: i32, signal: i32) -> Outcome {
+    sys::kill(pid, signal).inspect_err(|&errno| {
+        say(&format!("kill {pid} {}", crate::errno_name(errno)));
+    })
+}
+
+pub fn write(path: &str, text: &str) -> Outcome {
+    // No O_CREAT on what exists: a file of /proc or cgroupfs cannot be created.
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    match opened.and_then(|mut file| file.write_all(text.as_bytes())) {
+        Ok(()) => say(&format!("write {path} ok")),
+        Err(error) => return Err(failed("write", path, &error)),
+    }
+    Ok(())
+}
+
+/// Opens without writing a byte: enough to know, and harmless where it should have been refused.
+pub fn open_for_write(paths: &[String]) -> Outcome {
+    let mut outcome = Ok(());
+    for path in paths {
+        match OpenOptions::new().write(true).open(path) {
+            Ok(_) => say(&format!("open-for-write {path} ok")),
+            Err(error) => outcome = Err(failed("open-for-write", path, &error)),
+        }
+    }
+    outcome
+}
+
+pub fn mkdir(path: &str) -> Outcome {
+    fs::create_dir(path).map_err(|error| failed("mkdir", path, &error))?;
+    say(&format!("mkdir {path} ok"));
+    Ok(())
+}
+
+pub fn umount(path: &str) -> Outcome {
+    sys::umount(path).map_err(|error| failed("umount", path, &error))?;
+    say(&format!("umount {path} ok"));
+    Ok(())
+}
+
+pub fn remount_rw(path: &str) -> Outcome {
+    sys::remount_rw(path).map_err(|error| failed("remount-rw", path, &error))?;
+    say(&format!("remount-rw {path} ok"));
+    Ok(())
+}
+
+pub fn mknod(path: &str, major: u64, minor: u64) -> Outcome {
+    sys::mknod_block(path, major, minor).map_err(|error| failed("mknod", path, &error))?;
+    say(&format!("mknod {path} ok"));
+    Ok(())
+}
+
+pub fn print(words: &[String], to: &mut dyn Write) -> Outcome {
+    let line = format!("{}\n", words.join(" "));
+    to.write_all(line.as_bytes())
+        .and_then(|()| to.flush())
+        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// So many bytes in lines of 64.
+pub fn flood(bytes: u64) -> Outcome {
+    let line = [[b'x'; 63].as_slice(), b"\n"].concat();
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    for _ in 0..bytes / 64 {
+        out.write_all(&line).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+    }
+    out.flush().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+pub fn sleep(seconds: f64) -> Outcome {
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    Ok(())
+}
+
+pub fn pause() -> Outcome {
+    sys::pause_for_ever()
+}
+
+pub fn wait_file(path: &str, seconds: f64) -> Outcome {
+    wait(seconds, &format!("wait-file {path}"), || fs::symlink_metadata(path).is_ok())
+}
+
+/// Until `/proc` shows so many processes.
+pub fn wait_processes(count: u64, seconds: f64) -> Outcome {
+    wait(seconds, "wait-processes", || look::all_processes().len() as u64 >= count)
+}
+
+fn wait(seconds: f64, what: &str, mut done: impl FnMut() -> bool) -> Outcome {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs_f64(seconds) {
+        if done() {
+            say(&format!("{what} ok"));
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    say(&format!("{what} timeout"));
+    Err(libc::ETIMEDOUT)
+}
+
+pub fn exec(arguments: &[String]) -> Outcome {
+    let Some((program, rest)) = arguments.split_first() else { return Err(libc::EINVAL) };
+    Err(failed("exec", program, &std::process::Command::new(program).args(rest).exec()))
+}

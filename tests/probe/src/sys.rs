@@ -1,0 +1,125 @@
+//! The system calls of the probe that the standard library has not. The only unsafe code of the probe.
+
+use std::ffi::CString;
+use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+fn check(result: i32) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// A path from the command line: it holds no NUL, since it came through execve(2).
+fn path_text(path: &str) -> CString {
+    CString::new(path).unwrap_or_default()
+}
+
+pub fn groups() -> Vec<libc::gid_t> {
+    let mut list = vec![0; 65536];
+    // SAFETY: getgroups writes at most 65536 ids, the length of `list`, which lives over the call.
+    let count = unsafe { libc::getgroups(65536, list.as_mut_ptr()) };
+    list.truncate(usize::try_from(count).unwrap_or(0));
+    list
+}
+
+/// Parent, process group and session.
+pub fn relatives() -> (i32, i32, i32) {
+    // SAFETY: getppid takes nothing and cannot fail.
+    let parent = unsafe { libc::getppid() };
+    // SAFETY: getpgrp takes nothing and cannot fail.
+    let group = unsafe { libc::getpgrp() };
+    // SAFETY: getsid takes a number; 0 is the caller, for whom it cannot fail.
+    let session = unsafe { libc::getsid(0) };
+    (parent, group, session)
+}
+
+/// CPU time of this process.
+pub fn cpu_used() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime writes one timespec, which lives on this stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// 0 in the child.
+pub fn fork() -> Result<i32, i32> {
+    // SAFETY: the probe has one thread, so the child may do what the parent may.
+    match unsafe { libc::fork() } {
+        -1 => Err(last_errno()),
+        pid => Ok(pid),
+    }
+}
+
+/// Without the exit handlers: those are the parent's.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+pub fn pause_for_ever() -> ! {
+    loop {
+        // SAFETY: pause takes nothing.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Waits for the end of a child of this process.
+pub fn wait_for(child: i32) {
+    // SAFETY: waitpid accepts a null status.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+pub fn new_session() {
+    // SAFETY: setsid takes nothing.
+    unsafe { libc::setsid() };
+}
+
+pub fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN is a valid disposition for any signal that can be ignored.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+static CODE_ON_TERM: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn print_and_exit(_signal: libc::c_int) {
+    const WORDS: &[u8] = b"got TERM\n";
+    // SAFETY: write and the bytes of a constant; write(2) is async-signal-safe.
+    unsafe { libc::write(1, WORDS.as_ptr().cast(), WORDS.len()) };
+    exit_now(CODE_ON_TERM.load(Ordering::Relaxed));
+}
+
+/// Installs the handler for SIGTERM that prints and exits.
+pub fn on_term(code: i32) {
+    CODE_ON_TERM.store(code, Ordering::Relaxed);
+    // SAFETY: the handler has the signature that signal(2) asks for and makes async-signal-safe calls alone.
+    unsafe { libc::signal(libc::SIGTERM, print_and_exit as *const () as libc::sighandler_t) };
+}
+
+pub fn kill(pid: i32, signal: i32) -> Result<(), i32> {
+    // SAFETY: kill takes two numbers.
+    if unsafe { libc::kill(pid, signal) } == -1 { Err(last_errno()) } else { Ok(()) }
+}
+
+pub fn umount(path: &str) -> io::Result<()> {
+    let path = path_text(path);
+    // SAFETY: `path` ends in NUL and lives over the call.
+    check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })
+}
+
+pub fn remount_rw(path: &str) -> io::Result<()> {
+    let path = path_text(path);
+    let (nothing, flags) = (std::ptr::null(), libc::MS_REMOUNT | libc::MS_BIND);
+    // SAFETY: mount(2) does not look at source, type and data of a bind remount; `path` lives over the call.
+    check(unsafe { libc::mount(nothing, path.as_ptr(), nothing, flags, std::ptr::null()) })
+}
+
+pub fn mknod_block(path: &str, major: u64, minor: u64) -> io::Result<()> {
+    let path = path_text(path);
+    let device = libc::makedev(u32::try_from(major).unwrap_or(0), u32::try_from(minor).unwrap_or(0));
+    // SAFETY: `path` ends in NUL and lives over the call.
+    check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, device) })
+}
