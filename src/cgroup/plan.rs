@@ -32,6 +32,18 @@ pub struct Joined {
     pub parent: String,
     /// v1: the controllers of the hierarchy. v2: those that are enabled for the pod, on the way down.
     pub controllers: Vec<String>,
+    /// What stands before `parent` in `/proc/PID/cgroup`: the group that the mount shows at its root, without a
+    /// leading `/`. Empty but in nested containers.
+    #[serde(default)]
+    pub mount_root: String,
+    /// v2: those of `controllers` that `parent` does not give to its children yet. They stay enabled: another
+    /// pod below the same parent may rely on them by the time this one ends.
+    #[serde(default)]
+    pub enable_in_parent: Vec<String>,
+    /// v2: the launcher is in `parent` itself and must leave it before anything is enabled there, for a group
+    /// below it of this name (`podrun-launcher-<id>`).
+    #[serde(default)]
+    pub launcher_leaf: Option<String>,
     /// How the apps see it.
     pub view: CgroupView,
 }

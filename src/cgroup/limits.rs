@@ -1,0 +1,419 @@
+//! From isolators to a [`CgroupPlan`]: which hierarchies a pod joins, and what is written where.
+//!
+//! Pure: [`Facts`] were gathered by `host`. A pod joins only the hierarchies through which it limits, accounts or
+//! kills, since every join costs: cgroup2 always (kill, freeze, populated, CLONE_INTO_CGROUP, CPU time), memory
+//! always (peak, attribution of OOM kills), the others when a limit needs them; without a cgroup2 tree also
+//! cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
+//! author's leave (`on-missing = "ignore"`) an entry of `not_enforced`. The values stand in [`values`].
+
+mod values;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
+use crate::cgroup::place::{DELEGATION_HINT, Place, UnifiedFacts, place};
+use crate::cgroup::plan::{CgroupPlan, Group, Joined, NotEnforced, Version};
+use crate::spec::{Limits, OnMissing};
+use crate::value::NumberSet;
+
+/// The name of stage1's own group.
+pub const SUPERVISOR: &str = "supervisor";
+
+/// The name of an app's group.
+#[must_use]
+pub fn app_group(app: &str) -> String {
+    format!("app-{app}")
+}
+
+/// The name of the leaf that the launcher moves into, from that of the pod's own group (`podrun-<id>`).
+#[must_use]
+pub fn launcher_leaf(pod_group: &str) -> String {
+    format!("podrun-launcher-{}", pod_group.trim_start_matches("podrun-"))
+}
+
+/// What a plan depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The hierarchies of this host.
+    pub hierarchies: Hierarchies,
+    /// The cgroup2 tree; `None` where none is mounted.
+    pub unified: Option<UnifiedFacts>,
+    /// CPUs and memory nodes that the parent group has; `Err`: why that is not known. Looked for only when a
+    /// cpuset is needed.
+    pub cpuset: Result<CpusetFacts, String>,
+    /// Files that this kernel is known not to have, such as `memory.memsw.limit_in_bytes`.
+    pub absent_files: BTreeSet<String>,
+    /// The kernel counts memory limits in pages of this many bytes.
+    pub page_size: u64,
+}
+
+/// What the parent group may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpusetFacts {
+    /// CPUs.
+    pub cpus: NumberSet,
+    /// Memory nodes.
+    pub mems: NumberSet,
+}
+
+/// One limit that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitError {
+    /// `pod` or `app.<name>`.
+    pub scope: String,
+    /// The manifest's key.
+    pub key: &'static str,
+    /// Why: lower case, no full stop.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.scope, self.key, self.reason)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}
+
+impl std::error::Error for LimitError {}
+
+/// Plans the groups of a pod: its own, named `pod_group`, `supervisor`, and one for each app.
+///
+/// # Errors
+/// Every limit that cannot be, at once.
+pub fn resolve(
+    pod_group: &str,
+    pod: &Limits,
+    apps: &[(&str, &Limits)],
+    facts: &Facts,
+) -> Result<CgroupPlan, Vec<LimitError>> {
+    let mut resolver =
+        Resolver { facts, scopes: scopes(pod, apps), errors: Vec::new(), not_enforced: Vec::new() };
+    let homes = resolver.homes();
+    let place = resolver.settle(&homes);
+    let hierarchies = resolver.joined(pod_group, &homes, place);
+    let groups = resolver.groups(&hierarchies);
+    if hierarchies.is_empty() && resolver.errors.is_empty() {
+        resolver.errors.push(no_hierarchy());
+    }
+    if !resolver.errors.is_empty() {
+        return Err(resolver.errors);
+    }
+    Ok(CgroupPlan {
+        pod_group: pod_group.to_owned(),
+        hierarchies,
+        groups,
+        not_enforced: resolver.not_enforced,
+    })
+}
+
+/// An isolator, by the manifest's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    MemoryMax,
+    MemoryHigh,
+    MemoryLow,
+    MemoryMin,
+    MemorySwapMax,
+    Cpus,
+    CpuWeight,
+    Cpuset,
+    CpusetMems,
+    PidsMax,
+}
+
+impl Key {
+    /// In the order in which files are written: the hard limit before swap's, which may not be below it on v1.
+    const ALL: [Self; 10] = [
+        Self::Cpuset,
+        Self::CpusetMems,
+        Self::MemoryMax,
+        Self::MemorySwapMax,
+        Self::MemoryHigh,
+        Self::MemoryLow,
+        Self::MemoryMin,
+        Self::Cpus,
+        Self::CpuWeight,
+        Self::PidsMax,
+    ];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::MemoryMax => "memory-max",
+            Self::MemoryHigh => "memory-high",
+            Self::MemoryLow => "memory-low",
+            Self::MemoryMin => "memory-min",
+            Self::MemorySwapMax => "memory-swap-max",
+            Self::Cpus => "cpus",
+            Self::CpuWeight => "cpu-weight",
+            Self::Cpuset => "cpuset",
+            Self::CpusetMems => "cpuset-mems",
+            Self::PidsMax => "pids-max",
+        }
+    }
+
+    fn controller(self) -> &'static str {
+        match self {
+            Self::Cpus | Self::CpuWeight => "cpu",
+            Self::Cpuset | Self::CpusetMems => "cpuset",
+            Self::PidsMax => "pids",
+            _ => "memory",
+        }
+    }
+
+    fn is_set(self, limits: &Limits) -> bool {
+        match self {
+            Self::MemoryMax => limits.memory_max.is_some(),
+            Self::MemoryHigh => limits.memory_high.is_some(),
+            Self::MemoryLow => limits.memory_low.is_some(),
+            Self::MemoryMin => limits.memory_min.is_some(),
+            Self::MemorySwapMax => limits.memory_swap_max.is_some(),
+            Self::Cpus => limits.cpus.is_some(),
+            Self::CpuWeight => limits.cpu_weight.is_some(),
+            Self::Cpuset => limits.cpuset.is_some(),
+            Self::CpusetMems => limits.cpuset_mems.is_some(),
+            Self::PidsMax => limits.pids_max.is_some(),
+        }
+    }
+}
+
+/// The controllers that carry isolators.
+pub(crate) const LIMITING: [&str; 4] = ["cpuset", "cpu", "memory", "pids"];
+
+/// A pod or an app with the isolators that are still to be applied.
+struct Scope<'a> {
+    name: String,
+    group: String,
+    limits: &'a Limits,
+    keys: Vec<Key>,
+}
+
+fn scopes<'a>(pod: &'a Limits, apps: &[(&str, &'a Limits)]) -> Vec<Scope<'a>> {
+    let scope = |name: String, group: String, limits: &'a Limits| {
+        let keys = Key::ALL.into_iter().filter(|key| key.is_set(limits)).collect();
+        Scope { name, group, limits, keys }
+    };
+    let mut scopes = vec![scope("pod".into(), String::new(), pod)];
+    scopes.extend(apps.iter().map(|(name, limits)| scope(format!("app.{name}"), app_group(name), limits)));
+    scopes
+}
+
+/// Whether the isolators of a pod need this controller.
+#[must_use]
+pub(crate) fn needs(controller: &str, limits: &[&Limits]) -> bool {
+    Key::ALL.into_iter().any(|key| key.controller() == controller && limits.iter().any(|l| key.is_set(l)))
+}
+
+/// Where a controller is.
+enum Home<'a> {
+    V1(&'a Hierarchy),
+    V2,
+    Missing,
+}
+
+struct Resolver<'a> {
+    facts: &'a Facts,
+    scopes: Vec<Scope<'a>>,
+    errors: Vec<LimitError>,
+    not_enforced: Vec<NotEnforced>,
+}
+
+impl<'a> Resolver<'a> {
+    /// Finds each limiting controller; the keys of those that are nowhere are refused or dropped.
+    fn homes(&mut self) -> Vec<(&'static str, Home<'a>)> {
+        LIMITING.into_iter().map(|controller| (controller, self.home(controller))).collect()
+    }
+
+    fn home(&mut self, controller: &'static str) -> Home<'a> {
+        let facts = self.facts;
+        let on_v2 = facts
+            .unified
+            .as_ref()
+            .is_some_and(|u| has(&u.own.controllers, controller) || has(&u.root.controllers, controller));
+        match facts.hierarchies.v1_with(controller) {
+            Some(hierarchy) if hierarchy.own.is_some() => return Home::V1(hierarchy),
+            Some(hierarchy) => {
+                let mount = hierarchy.mount_point.display();
+                let reason = format!(
+                    "the mount of controller `{controller}` at `{mount}` does not show the group that we are in"
+                );
+                self.missing(controller, &reason, "mount the hierarchy anew in this cgroup namespace");
+            }
+            None if on_v2 => return Home::V2,
+            None => {
+                let reason = self.nowhere(controller);
+                self.missing(
+                    controller,
+                    &reason,
+                    "enable it in the kernel, remove the key, or set on-missing = \"ignore\"",
+                );
+            }
+        }
+        Home::Missing
+    }
+
+    fn nowhere(&self, controller: &str) -> String {
+        let looked = match &self.facts.hierarchies.v2 {
+            Some(v2) => format!(" and not in `{}`", v2.mount_point.join("cgroup.controllers").display()),
+            None => ", and no cgroup2 is mounted".to_owned(),
+        };
+        format!(
+            "controller `{controller}` is not on this host: not a v1 mount in `/proc/self/mountinfo`{looked}"
+        )
+    }
+
+    /// Refuses or drops every key of a controller.
+    fn missing(&mut self, controller: &str, reason: &str, hint: &str) {
+        for index in 0..self.scopes.len() {
+            for key in self.keys_of(index) {
+                if key.controller() == controller {
+                    self.cannot(index, key, reason, hint);
+                }
+            }
+        }
+    }
+
+    /// This host cannot enforce a key: an error, or by the author's leave a note.
+    fn cannot(&mut self, index: usize, key: Key, reason: &str, hint: &str) {
+        let Some(scope) = self.scopes.get_mut(index) else { return };
+        scope.keys.retain(|k| *k != key);
+        let (name, ignore) = (scope.name.clone(), scope.limits.on_missing == OnMissing::Ignore);
+        if ignore {
+            let key = key.text().to_owned();
+            self.not_enforced.push(NotEnforced { scope: name, key, reason: reason.to_owned() });
+        } else {
+            self.refuse(name, key, reason, hint);
+        }
+    }
+
+    fn refuse(&mut self, scope: String, key: Key, reason: &str, hint: &str) {
+        let (reason, hint) = (reason.to_owned(), Some(hint.to_owned()));
+        self.errors.push(LimitError { scope, key: key.text(), reason, hint });
+    }
+
+    fn keys_of(&self, index: usize) -> Vec<Key> {
+        self.scopes.get(index).map(|scope| scope.keys.clone()).unwrap_or_default()
+    }
+
+    fn demanded(&self, controller: &str) -> bool {
+        self.scopes.iter().any(|scope| scope.keys.iter().any(|key| key.controller() == controller))
+    }
+
+    /// Finds the place in the cgroup2 tree that gives what is needed there; what it refuses is refused or dropped
+    /// here, so that the rest can be tried again. Memory that no limit needs is only wished for.
+    fn settle(&mut self, homes: &[(&'static str, Home<'a>)]) -> Option<(Place, Vec<&'static str>)> {
+        let facts = self.facts.unified.as_ref()?;
+        let on_v2 =
+            homes.iter().filter(|(_, home)| matches!(home, Home::V2)).map(|(controller, _)| *controller);
+        let mut need: Vec<&'static str> = on_v2.filter(|c| *c == "memory" || self.demanded(c)).collect();
+        loop {
+            let refusal = match place(facts, &need) {
+                Ok(place) => return Some((place, need)),
+                Err(refusal) => refusal,
+            };
+            need.retain(|controller| !has(&refusal.missing, controller));
+            for controller in &refusal.missing {
+                let reason = format!("controller `{controller}` {}", refusal.reason);
+                self.missing(controller, &reason, DELEGATION_HINT);
+            }
+        }
+    }
+
+    fn joined(
+        &self,
+        pod_group: &str,
+        homes: &[(&'static str, Home<'a>)],
+        place: Option<(Place, Vec<&'static str>)>,
+    ) -> Vec<Joined> {
+        let hierarchies = &self.facts.hierarchies;
+        let mut joined = Vec::new();
+        if let (Some(v2), Some((place, controllers))) = (&hierarchies.v2, place) {
+            joined.push(Joined {
+                parent: place.parent,
+                controllers: controllers.into_iter().map(str::to_owned).collect(),
+                enable_in_parent: place.enable,
+                launcher_leaf: place.leave.then(|| launcher_leaf(pod_group)),
+                ..join_v1(v2)
+            });
+        }
+        let mut v1: Vec<&Hierarchy> = Vec::new();
+        let limiting = homes.iter().filter_map(|(controller, home)| match home {
+            Home::V1(hierarchy) if *controller == "memory" || self.demanded(controller) => Some(*hierarchy),
+            _ => None,
+        });
+        let helping = ["cpuacct", "freezer"].into_iter().filter(|_| joined.is_empty());
+        for hierarchy in limiting.chain(helping.filter_map(|c| hierarchies.v1_with(c))) {
+            if hierarchy.own.is_some() && !v1.iter().any(|h| h.controllers == hierarchy.controllers) {
+                v1.push(hierarchy);
+            }
+        }
+        v1.sort_by_key(|hierarchy| rank(hierarchy));
+        joined.extend(v1.into_iter().map(join_v1));
+        joined
+    }
+
+    /// Every group that will be made, in order of creation.
+    fn groups(&mut self, hierarchies: &[Joined]) -> Vec<Group> {
+        let mut groups = Vec::with_capacity(self.scopes.len() + 1);
+        for index in 0..self.scopes.len() {
+            let settings = self.settings(index, hierarchies);
+            let name = self.scopes.get(index).map(|scope| scope.group.clone()).unwrap_or_default();
+            groups.push(Group { name, settings });
+            if index == 0 {
+                groups.push(Group {
+                    name: SUPERVISOR.to_owned(),
+                    settings: self.inherited_cpuset(hierarchies),
+                });
+            }
+        }
+        groups
+    }
+}
+
+fn has(set: &[String], controller: &str) -> bool {
+    set.iter().any(|c| c == controller)
+}
+
+fn join_v1(hierarchy: &Hierarchy) -> Joined {
+    Joined {
+        version: hierarchy.version,
+        mount_point: hierarchy.mount_point.clone(),
+        parent: hierarchy.own.clone().unwrap_or_default(),
+        controllers: hierarchy.controllers.clone(),
+        mount_root: hierarchy.mount_root.clone(),
+        enable_in_parent: Vec::new(),
+        launcher_leaf: None,
+        view: hierarchy.view.clone(),
+    }
+}
+
+/// The order in which a process joins: a v1 cpuset first, so that it runs nowhere else while it joins the rest.
+fn rank(hierarchy: &Hierarchy) -> usize {
+    const ORDER: [&str; 6] = ["cpuset", "cpu", "cpuacct", "memory", "pids", "freezer"];
+    let place = |c: &String| ORDER.iter().position(|known| known == c);
+    hierarchy.controllers.iter().filter_map(place).min().unwrap_or(ORDER.len())
+}
+
+fn no_hierarchy() -> LimitError {
+    LimitError {
+        scope: "pod".to_owned(),
+        key: "isolators",
+        reason: "no control-group hierarchy is mounted, a pod cannot be confined".to_owned(),
+        hint: Some("mount one: mount -t cgroup2 none /sys/fs/cgroup".to_owned()),
+    }
+}
+
+/// The joined hierarchy that has a controller.
+fn target<'h>(hierarchies: &'h [Joined], controller: &str) -> Option<(usize, &'h Joined)> {
+    hierarchies.iter().enumerate().find(|(_, joined)| has(&joined.controllers, controller))
+}
+
+/// Whether a joined hierarchy is v1 and has cpuset, so that every group must be populated before it is joined.
+fn v1_cpuset(hierarchies: &[Joined]) -> Option<(usize, &Joined)> {
+    target(hierarchies, "cpuset").filter(|(_, joined)| joined.version == Version::V1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+use std::path::Path;
+
+use super::*;
+use crate::cgroup::place::GroupFacts;
+use crate::cgroup::plan::Setting;
+use crate::value::{Ceiling, CpuAmount, CpuWeight};
+
+const MIB: u64 = 1 << 20;
+
+fn hybrid() -> Facts {
+    let mounts = b"\
+32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+33 31 0:30 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct
+34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset
+35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+37 31 0:34 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+    let own = b"8:pids:/\n6:freezer:/\n4:memory:/api/1\n3:cpuset:/\n2:cpuacct:/\n1:cpu:/\n0::/\n";
+    let root = GroupFacts { controllers: vec!["hugetlb".into()], ..GroupFacts::default() };
+    Facts {
+        hierarchies: Hierarchies::parse(mounts, own),
+        unified: Some(UnifiedFacts { root, ..UnifiedFacts::default() }),
+        cpuset: Ok(CpusetFacts { cpus: numbers(&[0, 1]), mems: numbers(&[0]) }),
+        ..Facts::default()
+    }
+}
+
+fn legacy() -> Facts {
+    let mut facts = Facts { unified: None, ..hybrid() };
+    facts.hierarchies.v2 = None;
+    facts
+}
+
+fn unified(controllers: &str, delegated: bool) -> Facts {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mounts = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    let own = GroupFacts {
+        controllers: words(controllers),
+        delegated,
+        alone: true,
+        writable: true,
+        ..GroupFacts::default()
+    };
+    let root =
+        GroupFacts { controllers: words("cpuset cpu memory pids"), is_root: true, ..GroupFacts::default() };
+    Facts {
+        hierarchies: Hierarchies::parse(mounts, b"0::/user.slice/a.scope\n"),
+        unified: Some(UnifiedFacts { own_group: "user.slice/a.scope".into(), own, root }),
+        ..hybrid()
+    }
+}
+
+fn numbers(list: &[u32]) -> NumberSet {
+    NumberSet(list.iter().copied().collect())
+}
+
+fn full() -> Limits {
+    Limits {
+        memory_max: Some(Ceiling::At(42 * MIB)),
+        memory_swap_max: Some(Ceiling::At(MIB)),
+        cpus: Some(CpuAmount(800_000)),
+        cpu_weight: Some(CpuWeight::Weight(50)),
+        cpuset: Some(numbers(&[0])),
+        cpuset_mems: Some(numbers(&[0])),
+        pids_max: Some(Ceiling::At(20)),
+        ..Limits::default()
+    }
+}
+
+fn joined(plan: &CgroupPlan) -> Vec<&str> {
+    plan.hierarchies.iter().map(|j| j.view.name.as_str()).collect()
+}
+
+fn text(plan: &CgroupPlan, group: &str) -> Vec<String> {
+    let group = plan.groups.iter().find(|g| g.name == group).unwrap();
+    let line = |s: &Setting| format!("{}:{}={}", plan.hierarchies[s.hierarchy].view.name, s.file, s.value);
+    group.settings.iter().map(line).collect()
+}
+
+fn one(limits: &Limits, facts: &Facts) -> Result<CgroupPlan, Vec<LimitError>> {
+    resolve("podrun-0000abcd", &Limits::default(), &[("web", limits)], facts)
+}
+
+fn message(limits: &Limits, facts: &Facts) -> String {
+    let errors = one(limits, facts).unwrap_err();
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn pod_without_limits_joins_what_accounts_and_kills() {
+    let plan = one(&Limits::default(), &hybrid()).unwrap();
+    assert_eq!(joined(&plan), ["unified", "memory"]);
+    assert_eq!(plan.pod_group, "podrun-0000abcd");
+    assert_eq!(plan.hierarchies[1].parent, "api/1");
+    let names: Vec<&str> = plan.groups.iter().map(|g| g.name.as_str()).collect();
+    assert_eq!(names, ["", "supervisor", "app-web"]);
+    assert!(plan.groups.iter().all(|g| g.settings.is_empty()));
+    assert_eq!(joined(&one(&Limits::default(), &legacy()).unwrap()), ["cpuacct", "memory", "freezer"]);
+}
+
+#[test]
+fn every_limit_on_a_split_hybrid_host() {
+    let plan = one(&full(), &hybrid()).unwrap();
+    assert_eq!(joined(&plan), ["unified", "cpuset", "cpu", "memory", "pids"]);
+    assert_eq!(text(&plan, ""), ["cpuset:cpuset.cpus=0-1", "cpuset:cpuset.mems=0"]);
+    assert_eq!(text(&plan, "supervisor"), text(&plan, ""));
+    let expected = [
+        "cpuset:cpuset.cpus=0",
+        "cpuset:cpuset.mems=0",
+        "memory:memory.limit_in_bytes=44040192",
+        "memory:memory.memsw.limit_in_bytes=45088768",
+        "cpu:cpu.cfs_period_us=100000",
+        "cpu:cpu.cfs_quota_us=80000",
+        "cpu:cpu.shares=512",
+        "pids:pids.max=20",
+    ];
+    assert_eq!(text(&plan, "app-web"), expected);
+    assert!(plan.not_enforced.is_empty());
+}
+
+#[test]
+fn every_limit_on_a_unified_host() {
+    let limits = Limits { memory_high: Some(Ceiling::Max), memory_low: Some(Ceiling::At(MIB)), ..full() };
+    let plan = one(&limits, &unified("cpuset cpu memory pids", true)).unwrap();
+    assert_eq!(joined(&plan), [""]);
+    assert_eq!(plan.hierarchies[0].parent, "user.slice/a.scope");
+    assert_eq!(plan.hierarchies[0].controllers, ["cpuset", "cpu", "memory", "pids"]);
+    assert_eq!(plan.hierarchies[0].enable_in_parent, ["cpuset", "cpu", "memory", "pids"]);
+    assert_eq!(plan.hierarchies[0].launcher_leaf.as_deref(), Some("podrun-launcher-0000abcd"));
+    let expected = [
+        ":cpuset.cpus=0",
+        ":cpuset.mems=0",
+        ":memory.max=44040192",
+        ":memory.swap.max=1048576",
+        ":memory.high=max",
+        ":memory.low=1048576",
+        ":cpu.max=80000 100000",
+        ":cpu.weight=50",
+        ":pids.max=20",
+    ];
+    assert_eq!(text(&plan, "app-web"), expected);
+    assert!(text(&plan, "").is_empty() && text(&plan, "supervisor").is_empty());
+}
+
+#[test]
+fn limits_that_v1_lacks_are_refused_by_name_or_noted() {
+    let limits = Limits { memory_high: Some(Ceiling::At(MIB)), ..Limits::default() };
+    let expected =
+        "app.web: memory-high: cgroup v1 has no such limit; remove it, or set on-missing = \"ignore\"";
+    assert_eq!(message(&limits, &hybrid()), expected);
+    let lenient = Limits { on_missing: OnMissing::Ignore, ..limits };
+    let noted = one(&lenient, &hybrid()).unwrap().not_enforced;
+    assert_eq!(noted.len(), 1);
+    assert_eq!((noted[0].scope.as_str(), noted[0].key.as_str()), ("app.web", "memory-high"));
+    assert_eq!(noted[0].reason, "cgroup v1 has no such limit");
+}
+
+#[test]
+fn several_errors_are_reported_at_once() {
+    let pod = Limits { memory_low: Some(Ceiling::Max), cpus: Some(CpuAmount(500_000)), ..Limits::default() };
+    let app = Limits {
+        memory_min: Some(Ceiling::At(1)),
+        cpus: Some(CpuAmount(1_500_000)),
+        cpuset: Some(numbers(&[0, 7])),
+        pids_max: Some(Ceiling::At(5_000_000)),
+        ..Limits::default()
+    };
+    let errors = resolve("podrun-1", &pod, &[("a", &app)], &hybrid()).unwrap_err();
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "pod: memory-low: cgroup v1 has no such limit; remove it, or set on-missing = \"ignore\"",
+            "app.a: cpuset: `0,7` has CPUs that the launcher's group does not have (`0-1`); choose from `0-1`",
+            "app.a: memory-min: cgroup v1 has no such limit; remove it, or set on-missing = \"ignore\"",
+            "app.a: cpus: 1.5 is more than the pod's 0.5, which cgroup v1 refuses; lower it to the pod's, or raise the pod's",
+            "app.a: pids-max: 5000000 is more than the kernel's 4194304; write \"max\"",
+        ]
+    );
+}
+
+#[test]
+fn cpuset_of_an_app_is_within_its_pods() {
+    let pod = Limits { cpuset: Some(numbers(&[1])), ..Limits::default() };
+    let wider = Limits { cpuset: Some(numbers(&[0, 1])), ..Limits::default() };
+    let plan = resolve("podrun-1", &pod, &[("a", &Limits::default())], &hybrid()).unwrap();
+    assert_eq!(text(&plan, "app-a"), ["cpuset:cpuset.cpus=1", "cpuset:cpuset.mems=0"]);
+    assert_eq!(text(&plan, "supervisor"), text(&plan, "app-a"));
+    for facts in [hybrid(), unified("cpuset cpu memory pids", true)] {
+        let errors = resolve("podrun-1", &pod, &[("a", &wider)], &facts).unwrap_err();
+        assert_eq!(
+            errors[0].to_string(),
+            "app.a: cpuset: `0-1` has CPUs that the pod does not have (`1`); choose from `1`"
+        );
+    }
+    let unknown = Facts { cpuset: Err("cannot read `x`".into()), ..hybrid() };
+    assert_eq!(message(&pod, &unknown), "app.web: cpuset: cannot read `x`; remove it");
+}
+
+#[test]
+fn missing_controller_is_named_with_place_and_remedy() {
+    let limits = Limits { pids_max: Some(Ceiling::At(5)), ..Limits::default() };
+    let mut no_pids = hybrid();
+    no_pids.hierarchies.v1.retain(|h| h.controllers != ["pids"]);
+    let expected = "app.web: pids-max: controller `pids` is not on this host: not a v1 mount in `/proc/self/mountinfo` \
+         and not in `/sys/fs/cgroup/unified/cgroup.controllers`; enable it in the kernel, remove the key, or set on-missing = \"ignore\"";
+    assert_eq!(message(&limits, &no_pids), expected);
+    let expected = "app.web: pids-max: controller `pids` is not among the controllers of cgroup2's group \
+         `/user.slice/a.scope` (`memory`); start it below a delegated group: systemd-run --user --scope -p Delegate=yes podrun run …";
+    let mut rootless = unified("memory", true);
+    assert_eq!(message(&limits, &rootless), expected);
+    let lenient = Limits { on_missing: OnMissing::Ignore, ..limits };
+    let plan = one(&lenient, &rootless).unwrap();
+    assert_eq!(plan.hierarchies[0].controllers, ["memory"]);
+    assert_eq!(plan.not_enforced[0].key, "pids-max");
+    rootless.unified.as_mut().unwrap().own.delegated = false;
+    let bare = one(&lenient, &rootless).unwrap();
+    assert!(bare.hierarchies[0].controllers.is_empty() && bare.hierarchies[0].launcher_leaf.is_none());
+}
+
+#[test]
+fn undelegated_group_is_an_error_only_when_a_limit_needs_it() {
+    let facts = unified("cpu memory pids", false);
+    let limits = Limits { memory_max: Some(Ceiling::At(MIB)), ..Limits::default() };
+    assert!(
+        message(&limits, &facts).contains("it holds processes and is not delegated to us; start it below")
+    );
+    assert!(one(&Limits::default(), &facts).unwrap().hierarchies[0].controllers.is_empty());
+}
+
+#[test]
+fn swap_on_v1_is_the_sum_and_needs_the_file() {
+    let swap = |max: Option<Ceiling>, swap: Ceiling| Limits {
+        memory_max: max,
+        memory_swap_max: Some(swap),
+        ..Limits::default()
+    };
+    let with =
+        |memory: u64, s: u64| one(&swap(Some(Ceiling::At(memory)), Ceiling::At(s)), &hybrid()).unwrap();
+    assert_eq!(text(&with(MIB, 0), "app-web")[1], "memory:memory.memsw.limit_in_bytes=1048576");
+    assert_eq!(text(&with(MIB + 1, 4096), "app-web")[1], "memory:memory.memsw.limit_in_bytes=1052672");
+    for alone in [None, Some(Ceiling::Max)] {
+        assert!(message(&swap(alone, Ceiling::At(0)), &hybrid()).contains("set memory-max too"));
+    }
+    let no_swap = Facts { absent_files: ["memory.memsw.limit_in_bytes".to_owned()].into(), ..hybrid() };
+    assert!(message(&swap(Some(Ceiling::At(MIB)), Ceiling::At(0)), &no_swap).contains("swapaccount=1"));
+    let max = one(&swap(Some(Ceiling::At(MIB)), Ceiling::Max), &no_swap).unwrap();
+    assert_eq!(text(&max, "app-web").len(), 1);
+}
+
+#[test]
+fn weights_on_v1_keep_their_ratio() {
+    let cases = [
+        (CpuWeight::Weight(1), "cpu:cpu.shares=10"),
+        (CpuWeight::Weight(100), "cpu:cpu.shares=1024"),
+        (CpuWeight::Weight(10_000), "cpu:cpu.shares=102400"),
+        (CpuWeight::Idle, "cpu:cpu.idle=1"),
+    ];
+    for (weight, expected) in cases {
+        let plan = one(&Limits { cpu_weight: Some(weight), ..Limits::default() }, &hybrid()).unwrap();
+        assert_eq!(text(&plan, "app-web"), [expected]);
+    }
+}
+
+#[test]
+fn controllers_mounted_together_are_one_hierarchy() {
+    let mounts = b"1 0 0:1 / /cg rw - cgroup cgroup rw,cpuset,cpu,cpuacct,memory,pids,freezer,devices\n";
+    let own = b"1:cpuset,cpu,cpuacct,memory,pids,freezer,devices:/a\n";
+    let facts = Facts { hierarchies: Hierarchies::parse(mounts, own), unified: None, ..hybrid() };
+    let plan = one(&Limits { cpus: Some(CpuAmount(1_000_000)), ..Limits::default() }, &facts).unwrap();
+    assert_eq!(plan.hierarchies.len(), 1);
+    assert_eq!(plan.hierarchies[0].mount_point, Path::new("/cg"));
+    assert_eq!(text(&plan, "supervisor").len(), 2);
+    assert_eq!(text(&plan, "app-web").len(), 4);
+}
+
+#[test]
+fn host_without_any_hierarchy_is_refused() {
+    let errors = one(&Limits::default(), &Facts::default()).unwrap_err();
+    assert!(errors[0].reason.contains("no control-group hierarchy is mounted"));
+}
