@@ -8,3 +8,4 @@ pub mod memfd;
 pub mod mount;
 pub mod pidfd;
 pub mod tasks;
+pub mod xattr;

@@ -1,0 +1,188 @@
+//! [`Host`]: everything that a plan needs to know of this machine, gathered in one look.
+//!
+//! This is the only place that looks, and it changes nothing. It works without root as far as permissions go:
+//! what cannot be read is an `Err` with its reason where it would have stood, and whether that matters is for the
+//! plan to say. Only what the spec asks for is looked at, since this is on the way of every start.
+
+mod cgroup;
+mod env_file;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::cgroup::limits::Facts;
+use crate::passwd::Accounts;
+use crate::spec::{AppSpec, IdOrName, Spec};
+pub use cgroup::hierarchies;
+
+/// No passwd, group or env file of an honest root is larger.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What was seen of this machine.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// What the pod's groups depend on.
+    pub cgroups: Facts,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: Result<String, String>,
+    /// Our own RLIMIT_NOFILE, soft and hard.
+    pub nofile: (u64, u64),
+    /// systemd is PID 1 of this machine (sd_booted(3)).
+    pub systemd: bool,
+    /// Our effective user id.
+    pub euid: u32,
+    roots: BTreeMap<PathBuf, RootFacts>,
+    env_files: BTreeMap<PathBuf, Result<Vec<(String, String)>, String>>,
+}
+
+/// What was seen of one root directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFacts {
+    /// `Err`: what is wrong with it, to be read after its name.
+    pub directory: Result<(), String>,
+    /// Its users and groups. Files that are not there are empty.
+    pub accounts: Result<Accounts, String>,
+}
+
+impl Host {
+    /// What was seen of a root of the spec.
+    #[must_use]
+    pub fn root(&self, rootfs: &Path) -> &RootFacts {
+        static NOT_SEEN: std::sync::OnceLock<RootFacts> = std::sync::OnceLock::new();
+        self.roots.get(rootfs).unwrap_or_else(|| {
+            NOT_SEEN.get_or_init(|| RootFacts {
+                directory: Err("was not looked at".to_owned()),
+                accounts: Ok(Accounts::default()),
+            })
+        })
+    }
+
+    /// The variables of an env file of the spec, in order.
+    ///
+    /// # Errors
+    /// Why it cannot be read, with file and line where there is one.
+    pub fn env_file(&self, path: &Path) -> Result<&[(String, String)], String> {
+        match self.env_files.get(path) {
+            Some(Ok(pairs)) => Ok(pairs),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => Err(format!("`{}` was not looked at", path.display())),
+        }
+    }
+}
+
+/// Looks at this machine with the eyes of one spec.
+///
+/// # Errors
+/// Only when `/proc` does not say where our own groups are, or our own limits cannot be read.
+pub fn probe(spec: &Spec) -> anyhow::Result<Host> {
+    let mut roots = BTreeMap::new();
+    let mut env_files = BTreeMap::new();
+    for app in &spec.apps {
+        roots
+            .entry(app.rootfs.clone())
+            .or_insert_with(|| root_facts(&app.rootfs, names_groups(spec, &app.rootfs)));
+        for path in &app.env_files {
+            env_files.entry(path.clone()).or_insert_with(|| env_file::read(path));
+        }
+    }
+    Ok(Host {
+        cgroups: cgroup::look(spec)?,
+        boot_id: boot_id(),
+        nofile: getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?,
+        systemd: Path::new("/run/systemd/system").is_dir(),
+        euid: nix::unistd::geteuid().as_raw(),
+        roots,
+        env_files,
+    })
+}
+
+/// Whether an app of this root names a group, so that its group file is read.
+fn names_groups(spec: &Spec, rootfs: &Path) -> bool {
+    let named = |app: &AppSpec| app.group.iter().chain(&app.groups).any(|id| matches!(id, IdOrName::Name(_)));
+    spec.apps.iter().any(|app| app.rootfs == rootfs && named(app))
+}
+
+fn boot_id() -> Result<String, String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = read_bounded(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+fn root_facts(rootfs: &Path, with_groups: bool) -> RootFacts {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = match nix::fcntl::open(rootfs, flags, nix::sys::stat::Mode::empty()) {
+        Ok(root) => root,
+        Err(errno) => {
+            return RootFacts { directory: Err(directory_reason(errno)), accounts: Ok(Accounts::default()) };
+        }
+    };
+    RootFacts { directory: Ok(()), accounts: accounts(root.as_fd(), with_groups) }
+}
+
+fn directory_reason(errno: Errno) -> String {
+    match errno {
+        Errno::ENOENT => "does not exist".to_owned(),
+        Errno::ENOTDIR => "is not a directory".to_owned(),
+        other => format!("cannot be opened: {}", other.desc()),
+    }
+}
+
+fn accounts(root: BorrowedFd<'_>, with_groups: bool) -> Result<Accounts, String> {
+    let passwd = read_in_root(root, "etc/passwd")?;
+    let group = if with_groups { read_in_root(root, "etc/group")? } else { Vec::new() };
+    Ok(Accounts::parse(&passwd, &group))
+}
+
+/// The root belongs to the app's author: its links must not lead out of it (RESOLVE_IN_ROOT), a FIFO must not
+/// hold us (O_NONBLOCK), a device must not be read, and nothing may fill our memory. Not there: empty.
+fn read_in_root(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, String> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    match openat2(root, path, how) {
+        Ok(file) => read_regular(File::from(file)).map_err(|reason| format!("`{path}` {reason}")),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Vec::new()),
+        Err(errno) => Err(format!("`{path}` cannot be opened: {}", errno.desc())),
+    }
+}
+
+/// The bytes of a regular file of at most [`FILE_BYTES_MAX`], or what is wrong with it.
+fn read_regular(file: File) -> Result<Vec<u8>, String> {
+    let metadata = file.metadata().map_err(|error| format!("cannot be looked at: {error}"))?;
+    if !metadata.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(FILE_BYTES_MAX)).unwrap_or(0) + 1);
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// A file of the author's on the host; it may be behind links, but not a FIFO or a device.
+fn open_nonblocking(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    File::options().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// The start of a file of the kernel's.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(16 * FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! What the pod's groups depend on: the mounted hierarchies, and of the groups that exist already only what the
+//! isolators of the spec make necessary to know.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
+
+use super::read_bounded;
+use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
+use crate::cgroup::limits::{CpusetFacts, Facts, LIMITING, needs};
+use crate::cgroup::place::{GroupFacts, UnifiedFacts};
+use crate::spec::{Limits, Spec};
+use crate::sys::xattr;
+use crate::value::{CpuWeight, NumberSet};
+
+/// The hierarchies that are mounted here and our own groups in them.
+///
+/// # Errors
+/// `/proc/self` cannot be read.
+pub fn hierarchies() -> anyhow::Result<Hierarchies> {
+    let read = |path: &str| read_bounded(Path::new(path)).with_context(|| format!("cannot read `{path}`"));
+    Ok(Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+}
+
+pub(super) fn look(spec: &Spec) -> anyhow::Result<Facts> {
+    let limits: Vec<&Limits> =
+        std::iter::once(&spec.pod.limits).chain(spec.apps.iter().map(|app| &app.limits)).collect();
+    let hierarchies = hierarchies()?;
+    let unified = hierarchies.v2.as_ref().map(|v2| unified(v2, &hierarchies));
+    let cpuset = cpuset(&hierarchies, &limits);
+    let absent_files = absent_files(&hierarchies, unified.as_ref(), &limits);
+    Ok(Facts { cpuset, absent_files, unified, page_size: page_size(), hierarchies })
+}
+
+fn page_size() -> u64 {
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
+}
+
+/// On a hybrid host whose cgroup2 tree limits nothing there is no more to know than that.
+fn unified(v2: &Hierarchy, hierarchies: &Hierarchies) -> UnifiedFacts {
+    let own_group = v2.own.clone().unwrap_or_default();
+    let controllers = words(&v2.mount_point.join("cgroup.controllers"));
+    let of_use = |c: &&str| controllers.iter().any(|have| have == *c) && hierarchies.v1_with(c).is_none();
+    if !LIMITING.iter().any(|c| of_use(c)) {
+        let root = GroupFacts { controllers, ..GroupFacts::default() };
+        return UnifiedFacts { own_group, root, own: GroupFacts::default() };
+    }
+    let own = group(&v2.mount_point.join(&own_group));
+    let root = if own_group.is_empty() { own.clone() } else { group(&v2.mount_point) };
+    UnifiedFacts { own_group, own, root }
+}
+
+fn group(dir: &Path) -> GroupFacts {
+    // The type file is in every group but the root (cgroup-v2.rst).
+    let kind = read_bounded(&dir.join("cgroup.type"));
+    GroupFacts {
+        controllers: words(&dir.join("cgroup.controllers")),
+        enabled: words(&dir.join("cgroup.subtree_control")),
+        is_root: kind.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound),
+        threaded: kind.is_ok_and(|text| text.trim_ascii() != b"domain"),
+        delegated: delegated(dir),
+        alone: alone(dir),
+        writable: access(dir, AccessFlags::W_OK).is_ok(),
+    }
+}
+
+fn words(path: &Path) -> Vec<String> {
+    let text = read_bounded(path).unwrap_or_default();
+    String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()
+}
+
+/// systemd marks what it delegates; `trusted.` is readable by root alone, `user.` is set since version 251.
+fn delegated(dir: &Path) -> bool {
+    let Ok(dir) = File::open(dir) else { return false };
+    [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| xattr::is_one(dir.as_fd(), name))
+}
+
+fn alone(dir: &Path) -> bool {
+    words(&dir.join("cgroup.procs")) == [std::process::id().to_string()]
+}
+
+/// What the parent group has; looked for when a limit needs it, or when a v1 cpuset comes along with a
+/// controller that shares its mount.
+fn cpuset(hierarchies: &Hierarchies, limits: &[&Limits]) -> Result<CpusetFacts, String> {
+    let v1 = hierarchies.v1_with("cpuset");
+    if !needs("cpuset", limits) && v1.is_none_or(|h| h.controllers.len() == 1) {
+        return Err("the CPUs of the launcher's group were not looked for".to_owned());
+    }
+    let set = |name: &str| match (v1, &hierarchies.v2) {
+        (Some(v1), _) => read_set(&own_dir(v1)?.join(v1.cpuset_file(name))),
+        (None, Some(v2)) => effective(v2, name),
+        (None, None) => Err("there is no cpuset controller on this host".to_owned()),
+    };
+    Ok(CpusetFacts { cpus: set("cpus")?, mems: set("mems")? })
+}
+
+fn own_dir(hierarchy: &Hierarchy) -> Result<PathBuf, String> {
+    hierarchy.own_dir().ok_or_else(|| {
+        format!("the mount at `{}` does not show the group that we are in", hierarchy.mount_point.display())
+    })
+}
+
+/// v2: a group without the controller has the CPUs of the nearest one above that has it; the root always has.
+fn effective(v2: &Hierarchy, name: &str) -> Result<NumberSet, String> {
+    let own = own_dir(v2)?;
+    let file = format!("cpuset.{name}.effective");
+    let holder = own
+        .ancestors()
+        .take_while(|dir| dir.starts_with(&v2.mount_point))
+        .find(|dir| dir.join(&file).exists());
+    read_set(&holder.unwrap_or(&v2.mount_point).join(file))
+}
+
+fn read_set(path: &Path) -> Result<NumberSet, String> {
+    let shown = path.display();
+    let text = read_bounded(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    let text = String::from_utf8_lossy(&text);
+    parse_set(text.trim()).ok_or_else(|| format!("`{shown}` holds `{}`, which is not a list", text.trim()))
+}
+
+/// The kernel's list format: `0-2,5`. Bounded, since a set is kept number by number.
+fn parse_set(text: &str) -> Option<NumberSet> {
+    const NUMBERS_MAX: u32 = 65_536;
+    let mut numbers = BTreeSet::new();
+    for range in text.split(',').filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if last < first || last >= NUMBERS_MAX {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(NumberSet(numbers))
+}
+
+/// Files that depend on the kernel's configuration or age, looked for where the controller shows its files: in
+/// our own group. On v2 the root has none of them, and then nothing is known.
+fn absent_files(
+    hierarchies: &Hierarchies,
+    unified: Option<&UnifiedFacts>,
+    limits: &[&Limits],
+) -> BTreeSet<String> {
+    let mut absent = BTreeSet::new();
+    for (controller, on_v1, on_v2) in suspects(limits) {
+        let own_v2 = unified.filter(|u| !u.own.is_root && u.own.controllers.iter().any(|c| c == controller));
+        let (dir, file) = match (hierarchies.v1_with(controller), &hierarchies.v2) {
+            (Some(v1), _) => (v1.own_dir(), on_v1),
+            (None, Some(v2)) if own_v2.is_some() => (v2.own_dir(), on_v2),
+            _ => continue,
+        };
+        let missing = |dir: &PathBuf| {
+            dir.join(file).symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        if dir.as_ref().is_some_and(missing) {
+            absent.insert(file.to_owned());
+        }
+    }
+    absent
+}
+
+/// Controller, its file on v1 and its file on v2, for the limits that are set.
+fn suspects(limits: &[&Limits]) -> Vec<(&'static str, &'static str, &'static str)> {
+    let mut suspects = Vec::new();
+    if limits.iter().any(|l| l.memory_swap_max.is_some()) {
+        suspects.push(("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"));
+    }
+    if limits.iter().any(|l| l.cpus.is_some()) {
+        suspects.push(("cpu", "cpu.cfs_quota_us", "cpu.max"));
+    }
+    if limits.iter().any(|l| l.cpu_weight == Some(CpuWeight::Idle)) {
+        suspects.push(("cpu", "cpu.idle", "cpu.idle"));
+    }
+    suspects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_the_kernel_are_parsed() {
+        let cases = [("0-2,5", Some("0-2,5")), ("", Some("")), ("0,1", Some("0-1")), ("7", Some("7"))];
+        for (text, expected) in cases {
+            assert_eq!(parse_set(text).map(|set| set.to_string()).as_deref(), expected, "{text}");
+        }
+        for bad in ["a", "3-1", "0-99999999", "-1", "1-", "0 1"] {
+            assert_eq!(parse_set(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn this_host_shows_at_least_one_hierarchy_that_we_are_in() {
+        let found = hierarchies().unwrap();
+        let own = found.v1.iter().chain(&found.v2).filter_map(Hierarchy::own_dir);
+        let dirs: Vec<PathBuf> = own.collect();
+        assert!(!dirs.is_empty());
+        assert!(dirs.iter().all(|dir| dir.is_dir()), "{dirs:?}");
+    }
+}
