@@ -1,11 +1,12 @@
 //! The launcher of podrun as a library, so that tests, benches and fuzz targets reach its parts.
 //!
-//! The way of the data: [`manifest`] → [`spec`] → `plan` (with what [`host`] saw) → `launch` → `monitor`.
+//! The way of the data: [`manifest`] → [`spec`] → [`plan`] (with what [`host`] saw) → `launch` → `monitor`.
 
 pub mod cgroup;
 pub mod host;
 pub mod manifest;
 pub mod passwd;
+pub mod plan;
 pub mod spec;
 pub mod sys;
 pub mod value;

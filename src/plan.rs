@@ -1,0 +1,304 @@
+//! [`Plan`]: what will be done on this host, as data that can be printed, compared and recorded.
+//!
+//! [`resolve`] is pure: it takes what is meant ([`Spec`]) and what was seen ([`Host`]) and decides
+//! everything that is left to decide: the order of the apps, their numbers for user and groups, their whole
+//! environment, every group and every file of the pod's cgroups. `launch` decides nothing any more. A plan is
+//! recorded in the pod directory before anything is created, so that `gc` needs nothing else.
+
+mod environment;
+mod identity;
+mod order;
+mod text;
+
+use std::collections::BTreeMap;
+
+use podrun_abi::boot::{ExitPolicy, Identity, Policy, Root};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::plan::CgroupPlan;
+use crate::host::Host;
+use crate::spec::{AppSpec, Grace, Spec};
+
+pub use text::render;
+
+/// Version of the recorded form.
+pub const SCHEMA: u32 = 1;
+
+/// Hidden in every app: what leaks the host's memory, keys, timers or firmware. The union of what the OCI
+/// runtimes, containerd and moby mask and of rkt's list; `/sys/fs` is given by its members, since
+/// `/sys/fs/cgroup` stays.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/config.gz",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmem",
+    "/proc/latency_stats",
+    "/proc/mem",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/system/cpu/cpu*/thermal_throttle",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/bpf",
+    "/sys/fs/btrfs",
+    "/sys/fs/ext4",
+    "/sys/fs/f2fs",
+    "/sys/fs/fuse",
+    "/sys/fs/pstore",
+    "/sys/fs/resctrl",
+    "/sys/fs/selinux",
+    "/sys/fs/smackfs",
+    "/sys/fs/xfs",
+    "/sys/hypervisor",
+    "/sys/kernel",
+    "/sys/module",
+    "/sys/power",
+];
+
+/// Read-only in every app; `/sys` is read-only as a whole.
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What will be done on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's id, eight hexadecimal digits; every name that the host will see derives from it.
+    pub id: String,
+    /// The host's boot id: on another boot the pod is gone, whatever its files say.
+    pub boot_id: String,
+    /// Who makes the pod's cgroup.
+    pub driver: Driver,
+    /// Goes to sethostname(2).
+    pub hostname: String,
+    /// Not interpreted.
+    pub labels: BTreeMap<String, String>,
+    /// When the pod ends by itself.
+    pub exit_policy: ExitPolicy,
+    /// How long the ordered stop may take, in milliseconds; `None`: for ever.
+    pub stop_timeout_ms: Option<u64>,
+    /// Every group and every file.
+    pub cgroup: CgroupPlan,
+    /// Distinct root directories.
+    pub roots: Vec<String>,
+    /// Paths hidden in every app.
+    pub masked: Vec<String>,
+    /// Paths read-only in every app.
+    pub read_only: Vec<String>,
+    /// The apps, each behind those it depends on.
+    pub apps: Vec<AppPlan>,
+    /// How many descriptors the launcher and stage1 need at most.
+    pub nofile: u64,
+}
+
+/// Who makes the pod's cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// podrun itself, below its own group in each hierarchy.
+    Cgroupfs,
+}
+
+/// One app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppPlan {
+    /// Unique in the pod.
+    pub name: String,
+    /// The command.
+    pub argv: Vec<String>,
+    /// The whole environment, in order.
+    pub env: Vec<(String, String)>,
+    /// Entered before the exec.
+    pub workdir: String,
+    /// Index into [`Plan::roots`] and how it may be written.
+    pub root: Root,
+    /// Numbers only.
+    pub identity: Identity,
+    /// `(RLIMIT_* number, soft, hard)`.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// -1000..=1000.
+    pub oom_score_adj: i32,
+    /// Life cycle.
+    pub policy: Policy,
+}
+
+/// What is decided outside of the manifest.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The pod's id.
+    pub id: String,
+    /// In place of the manifest's name.
+    pub name: Option<String>,
+}
+
+/// Why this host cannot run it: one key of the manifest and one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Path of the key, such as `app.web.user`.
+    pub path: String,
+    /// Lower case, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Decides everything that is left to decide.
+///
+/// # Errors
+/// Everything that this host cannot do, all at once, in the order of the manifest.
+pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    let order = order::start_order(&spec.apps);
+    let mut roots = Vec::new();
+    let mut apps = Vec::with_capacity(order.len());
+    for (position, &index) in order.iter().enumerate() {
+        let app = &spec.apps[index];
+        let after = order::positions(&order[..position], &spec.apps, app);
+        match resolve_app(app, spec, host, request, root_index(&mut roots, app)) {
+            Ok(mut planned) => {
+                planned.policy.after = after;
+                apps.push(planned);
+            }
+            Err(reasons) => refusals.extend(reasons),
+        }
+    }
+    let names: Vec<&AppSpec> = order.iter().map(|&i| &spec.apps[i]).collect();
+    let cgroup = resolve_cgroup(spec, host, &names, &request.id).map_err(|r| refusals.extend(r)).ok();
+    let nofile = descriptors(apps.len(), cgroup.as_ref());
+    refusals.extend(too_many_descriptors(nofile, host));
+    let Some(cgroup) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
+    Ok(Plan {
+        schema: SCHEMA,
+        pod: pod_name(spec, request).to_owned(),
+        id: request.id.clone(),
+        boot_id: host.boot_id.clone().unwrap_or_default(),
+        driver: Driver::Cgroupfs,
+        hostname: hostname(spec, request),
+        labels: spec.pod.labels.clone(),
+        exit_policy: spec.pod.exit_policy,
+        stop_timeout_ms: milliseconds(spec.pod.stop_timeout),
+        cgroup,
+        roots,
+        masked: MASKED.iter().map(ToString::to_string).collect(),
+        read_only: READ_ONLY.iter().map(ToString::to_string).collect(),
+        apps,
+        nofile,
+    })
+}
+
+/// `--name` wins over the manifest.
+fn pod_name<'a>(spec: &'a Spec, request: &'a Request) -> &'a str {
+    request.name.as_deref().unwrap_or(&spec.pod.name)
+}
+
+/// The hostname follows `--name` unless the manifest says one of its own.
+fn hostname(spec: &Spec, request: &Request) -> String {
+    match &request.name {
+        Some(name) if spec.pod.hostname == spec.pod.name => name.clone(),
+        _ => spec.pod.hostname.clone(),
+    }
+}
+
+fn root_index(roots: &mut Vec<String>, app: &AppSpec) -> usize {
+    let wanted = app.rootfs.to_string_lossy();
+    roots.iter().position(|r| *r == wanted).unwrap_or_else(|| {
+        roots.push(wanted.into_owned());
+        roots.len() - 1
+    })
+}
+
+fn resolve_app(
+    app: &AppSpec,
+    spec: &Spec,
+    host: &Host,
+    request: &Request,
+    root: usize,
+) -> Result<AppPlan, Vec<Refusal>> {
+    let facts = host.root(&app.rootfs);
+    if let Err(reason) = &facts.directory {
+        let shown = app.rootfs.display();
+        return Err(vec![Refusal::new(
+            format!("app.{}.rootfs", app.name),
+            format!("rootfs `{shown}` {reason}"),
+        )]);
+    }
+    let who = identity::resolve(app, facts)?;
+    let env = environment::resolve(app, pod_name(spec, request), &who, host)?;
+    Ok(AppPlan {
+        name: app.name.clone(),
+        argv: app.exec.clone(),
+        env,
+        workdir: app.workdir.clone(),
+        root: Root { index: root, mode: app.rootfs_mode },
+        identity: who.identity,
+        rlimits: app.rlimits.iter().map(|(&number, &(soft, hard))| (number, soft, hard)).collect(),
+        oom_score_adj: app.oom_score_adjust,
+        policy: Policy {
+            after: Vec::new(),
+            essential: app.essential,
+            success: app.success.clone(),
+            stop_signal: app.stop_signal,
+            stop_timeout_ms: milliseconds(app.stop_timeout),
+        },
+    })
+}
+
+fn milliseconds(grace: Grace) -> Option<u64> {
+    match grace {
+        Grace::Infinite => None,
+        Grace::Limited(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn resolve_cgroup(spec: &Spec, host: &Host, apps: &[&AppSpec], id: &str) -> Result<CgroupPlan, Vec<Refusal>> {
+    let wanted: Vec<_> = apps.iter().map(|a| (a.name.as_str(), &a.limits)).collect();
+    crate::cgroup::limits::resolve(&format!("podrun-{id}"), &spec.pod.limits, &wanted, &host.cgroups).map_err(
+        |missing| {
+            missing
+                .into_iter()
+                .map(|m| Refusal {
+                    path: format!("{}.isolators.{}", m.scope, m.key),
+                    message: format!("{}: {}", m.key, m.reason),
+                    hint: m.hint,
+                })
+                .collect()
+        },
+    )
+}
+
+/// Per app: two pipes with both ends, a pidfd, a report pipe and its barrier while it starts, and its files in
+/// every hierarchy; beside that the launcher's and stage1's own.
+fn descriptors(apps: usize, cgroup: Option<&CgroupPlan>) -> u64 {
+    const OWN: usize = 64;
+    const PER_APP: usize = 16;
+    let hierarchies = cgroup.map_or(0, |c| c.hierarchies.len());
+    let groups = (apps + 2) * hierarchies;
+    (OWN + apps * (PER_APP + hierarchies) + groups) as u64
+}
+
+fn too_many_descriptors(needed: u64, host: &Host) -> Option<Refusal> {
+    let (_, hard) = host.nofile;
+    (needed > hard).then(|| {
+        Refusal::new("app", format!("the pod needs {needed} file descriptors, the hard limit here is {hard}"))
+            .hint("raise it (ulimit -Hn, or LimitNOFILE= of the service), or use fewer apps")
+    })
+}

@@ -1,0 +1,139 @@
+//! The plan as people read it: what will be done, in the order in which it will be done.
+
+use std::fmt::{self, Write};
+
+use podrun_abi::boot::{ExitPolicy, RootMode, Success};
+
+use super::{AppPlan, Driver, Plan};
+use crate::cgroup::plan::Group;
+
+/// The whole plan, or that of one app. Lines are not wrapped.
+#[must_use]
+pub fn render(plan: &Plan, only: Option<&str>) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_plan(&mut out, plan, only);
+    out
+}
+
+fn write_plan(out: &mut String, plan: &Plan, only: Option<&str>) -> fmt::Result {
+    if only.is_none() {
+        write_pod(out, plan)?;
+    }
+    for (number, app) in plan.apps.iter().enumerate().filter(|(_, a)| only.is_none_or(|o| o == a.name)) {
+        write_app(out, plan, number, app)?;
+    }
+    if only.is_none() {
+        write_end(out, plan)?;
+    }
+    Ok(())
+}
+
+fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
+    writeln!(out, "pod {}", plan.pod)?;
+    writeln!(out, "  id         {}", plan.id)?;
+    writeln!(out, "  hostname   {}", plan.hostname)?;
+    for (name, value) in &plan.labels {
+        writeln!(out, "  label      {name}={value}")?;
+    }
+    let Driver::Cgroupfs = plan.driver;
+    writeln!(out, "  driver     cgroupfs")?;
+    writeln!(out, "  namespaces pid mnt uts ipc; each app its own mnt and cgroup")?;
+    writeln!(out, "  files      {} descriptors at most", plan.nofile)?;
+    for hierarchy in &plan.cgroup.hierarchies {
+        let group = hierarchy.mount_point.join(&hierarchy.parent).join(&plan.cgroup.pod_group);
+        writeln!(out, "  group      {}", group.display())?;
+    }
+    for missing in &plan.cgroup.not_enforced {
+        writeln!(out, "  NOT enforced: {}.{}: {}", missing.scope, missing.key, missing.reason)?;
+    }
+    for group in plan.cgroup.groups.iter().take(2) {
+        write_settings(out, plan, group)?;
+    }
+    Ok(())
+}
+
+fn write_settings(out: &mut String, plan: &Plan, group: &Group) -> fmt::Result {
+    for setting in &group.settings {
+        let Some(joined) = plan.cgroup.hierarchies.get(setting.hierarchy) else { continue };
+        let place = if group.name.is_empty() { String::new() } else { format!("{}/", group.name) };
+        let file = format!("{}:{place}{}", joined.view.name, setting.file);
+        writeln!(out, "  write      {file} = {}  ({})", setting.value, setting.key)?;
+    }
+    Ok(())
+}
+
+fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt::Result {
+    writeln!(out, "\napp {}", app.name)?;
+    if !app.policy.after.is_empty() {
+        let names: Vec<&str> =
+            app.policy.after.iter().filter_map(|&i| plan.apps.get(i)).map(|a| a.name.as_str()).collect();
+        writeln!(out, "  after      {}", names.join(", "))?;
+    }
+    if let Some(group) = plan.cgroup.groups.get(number + 2) {
+        write_settings(out, plan, group)?;
+    }
+    let root = plan.roots.get(app.root.index).map_or("", String::as_str);
+    writeln!(out, "  mount      / = {root} ({})", mode_word(app.root.mode))?;
+    writeln!(out, "  mount      /proc (proc), /dev (tmpfs; pts, shm, mqueue), /sys (sysfs, read-only)")?;
+    for view in plan.cgroup.hierarchies.iter().map(|h| &h.view) {
+        let target = if view.name.is_empty() { String::new() } else { format!("/{}", view.name) };
+        writeln!(out, "  mount      /sys/fs/cgroup{target} ({}, read-only)", view.fstype)?;
+    }
+    writeln!(out, "  mask       {}", plan.masked.join(" "))?;
+    writeln!(out, "  read-only  {}", plan.read_only.join(" "))?;
+    let identity = &app.identity;
+    writeln!(out, "  user       {}:{} groups {:?}", identity.uid, identity.gid, identity.groups)?;
+    writeln!(out, "  bounding   {:016x}", identity.bounding)?;
+    writeln!(out, "  ambient    {:016x}", identity.ambient)?;
+    writeln!(out, "  no-new-privileges {}", identity.no_new_privileges)?;
+    writeln!(out, "  oom-score-adjust  {}", app.oom_score_adj)?;
+    for (number, soft, hard) in &app.rlimits {
+        writeln!(out, "  rlimit     {number} = {soft}:{hard}")?;
+    }
+    for (name, value) in &app.env {
+        writeln!(out, "  env        {name}={value}")?;
+    }
+    writeln!(out, "  workdir    {}", app.workdir)?;
+    writeln!(out, "  exec       {:?}", app.argv)?;
+    let success: Vec<String> = app.policy.success.iter().map(success_word).collect();
+    writeln!(out, "  success    {}", success.join(", "))?;
+    writeln!(
+        out,
+        "  stop       signal {}, then kill after {}",
+        app.policy.stop_signal,
+        time(app.policy.stop_timeout_ms)
+    )
+}
+
+fn write_end(out: &mut String, plan: &Plan) -> fmt::Result {
+    let policy = match plan.exit_policy {
+        ExitPolicy::Essential => {
+            "the first essential app that fails, or the last one that succeeds, ends the pod"
+        }
+        ExitPolicy::AllExited => "the last app ends the pod",
+        ExitPolicy::Never => "it ends when it is told to",
+    };
+    writeln!(out, "\nend")?;
+    writeln!(out, "  policy     {policy}")?;
+    writeln!(out, "  stop       in reverse order, killed after {}", time(plan.stop_timeout_ms))
+}
+
+fn mode_word(mode: RootMode) -> &'static str {
+    match mode {
+        RootMode::Overlay => "overlay, fresh for every start",
+        RootMode::ReadOnly => "read-only",
+        RootMode::Writable => "writable",
+    }
+}
+
+fn success_word(success: &Success) -> String {
+    match success {
+        Success::Code(code) => code.to_string(),
+        Success::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+fn time(milliseconds: Option<u64>) -> String {
+    milliseconds.map_or_else(|| "no time".to_owned(), |ms| format!("{}.{:03}s", ms / 1000, ms % 1000))
+}
