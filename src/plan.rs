@@ -302,3 +302,6 @@ fn too_many_descriptors(needed: u64, host: &Host) -> Option<Refusal> {
             .hint("raise it (ulimit -Hn, or LimitNOFILE= of the service), or use fewer apps")
     })
 }
+
+#[cfg(test)]
+mod tests;
