@@ -1,0 +1,59 @@
+//! A spinning app gets the CPU that it was given, within 3 points over 3 s. Alone on the machine, as far as the
+//! tests go.
+
+use crate::harness::{Lab, app, pod, require, text};
+
+const POINTS: u64 = 30; // of 1000
+
+#[track_caller]
+fn expect_near(permille: u64, wanted: u64) {
+    assert!(permille.abs_diff(wanted) <= POINTS, "{permille} permille of a CPU, wanted {wanted}");
+}
+
+#[test]
+fn app_with_a_quarter_of_a_cpu_gets_a_quarter() {
+    let Some(lab) = Lab::open_alone() else { return };
+    let ended = lab.run(&pod("one", "", &[app("a", "spin 3", "isolators.cpus = \"25%\"")])).expect_code(0);
+    expect_near(ended.number("cpu-permille"), 250);
+}
+
+#[test]
+fn two_apps_share_the_pods_quota() {
+    let Some(lab) = Lab::open_alone() else { return };
+    let keys = "[pod.isolators]\ncpus = 0.5\n";
+    let path = lab.manifest(&pod("one", keys, &[app("a", "spin 3", ""), app("b", "spin 3", "")]));
+    let ended = lab.call(&["run", path.to_str().unwrap()]).expect_code(0);
+    let of = |name| -> u64 {
+        let output = text::of_app(&ended.stdout, name);
+        text::value(&output, "cpu-permille").expect("its share").parse().expect("a number")
+    };
+    expect_near(of("a") + of("b"), 500);
+}
+
+/// On one CPU, so that they have to share it.
+#[test]
+fn two_apps_share_a_cpu_by_their_weights() {
+    let Some(lab) = Lab::open_alone() else { return };
+    let keys = "[pod.isolators]\ncpuset = \"0\"\n";
+    let light = app("light", "spin 3", "isolators.cpu-weight = 100");
+    let heavy = app("heavy", "spin 3", "isolators.cpu-weight = 300");
+    let path = lab.manifest(&pod("one", keys, &[light, heavy]));
+    let ended = lab.call(&["run", path.to_str().unwrap()]).expect_code(0);
+    let of = |name| -> u64 {
+        let output = text::of_app(&ended.stdout, name);
+        text::value(&output, "cpu-permille").expect("its share").parse().expect("a number")
+    };
+    let (light, heavy) = (of("light"), of("heavy"));
+    // Of what both got: something else on this CPU takes from both.
+    expect_near(heavy * 1000 / (heavy + light), 750);
+}
+
+#[test]
+fn app_without_a_quota_gets_a_whole_cpu() {
+    if !require::cpus(2) {
+        return;
+    }
+    let Some(lab) = Lab::open_alone() else { return };
+    let ended = lab.run(&pod("one", "", &[app("a", "spin 1", "")])).expect_code(0);
+    assert!(ended.number("cpu-permille") > 700, "{ended}");
+}

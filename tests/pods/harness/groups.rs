@@ -1,0 +1,169 @@
+//! The lab's own cgroup in every hierarchy: whatever a test starts is born below it, so that what is left is found.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::wait::wait_until;
+
+/// One mounted hierarchy.
+pub struct Hierarchy {
+    /// v1: its controllers, or `name=systemd`. v2: empty.
+    pub controllers: Vec<String>,
+    /// The group of this test program in it.
+    own: PathBuf,
+}
+
+impl Hierarchy {
+    pub fn is_v2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+/// The mounted hierarchies, with the own group in each.
+pub fn hierarchies() -> Vec<Hierarchy> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("the own cgroups");
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in mounts.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let Some(dash) = fields.iter().position(|field| *field == "-") else { continue };
+        let (root, mount_point, options) = (fields[3], fields[4], fields[dash + 3]);
+        let lines = own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let here: Option<(&str, &str)> = match fields[dash + 1] {
+            "cgroup2" => lines.into_iter().find(|(controllers, _)| controllers.is_empty()),
+            "cgroup" => lines.into_iter().find(|(names, _)| {
+                !names.is_empty() && names.split(',').all(|n| options.split(',').any(|o| o == n))
+            }),
+            _ => None,
+        };
+        let Some((controllers, path)) = here else { continue };
+        let path = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
+        let controllers = controllers.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
+        if !found.iter().any(|other| other.controllers == controllers) {
+            found.push(Hierarchy { controllers, own: Path::new(mount_point).join(path) });
+        }
+    }
+    found
+}
+
+/// One group of the same name in every hierarchy.
+pub struct Groups {
+    all: Vec<(Hierarchy, PathBuf)>,
+}
+
+impl Groups {
+    pub fn create(label: &str) -> Self {
+        let mut all = Vec::new();
+        for hierarchy in hierarchies() {
+            let path = hierarchy.own.join(label);
+            fs::create_dir(&path).expect("a cgroup below the own one");
+            if hierarchy.has("cpuset") {
+                // A v1 group without CPUs and memory nodes takes nobody in.
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    copy_text(&hierarchy.own.join(file), &path.join(file)).expect("the own group's cpuset");
+                }
+            }
+            all.push((hierarchy, path));
+        }
+        Self { all }
+    }
+
+    /// The groups of this name that are there, of a run that was killed.
+    pub fn find(label: &str) -> Self {
+        let all = hierarchies().into_iter().map(|hierarchy| {
+            let path = hierarchy.own.join(label);
+            (hierarchy, path)
+        });
+        Self { all: all.filter(|(_, path)| path.exists()).collect() }
+    }
+
+    pub fn open_procs(&self) -> Vec<File> {
+        let open = |path: &PathBuf| OpenOptions::new().write(true).open(path.join("cgroup.procs"));
+        self.all.iter().map(|(_, path)| open(path).expect("cgroup.procs")).collect()
+    }
+
+    /// The group in the hierarchy of the controller; `""` means cgroup2.
+    pub fn path(&self, controller: &str) -> PathBuf {
+        let wanted = |hierarchy: &Hierarchy| {
+            if controller.is_empty() { hierarchy.is_v2() } else { hierarchy.has(controller) }
+        };
+        let found = self.all.iter().find(|(hierarchy, _)| wanted(hierarchy));
+        found.unwrap_or_else(|| panic!("no hierarchy of `{controller}`")).1.clone()
+    }
+
+    /// Groups below, in all hierarchies.
+    pub fn below(&self) -> Vec<PathBuf> {
+        self.all.iter().flat_map(|(_, path)| directories(path)).collect()
+    }
+
+    /// Processes in or below, in any hierarchy.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = self.all.iter().flat_map(|(_, path)| processes_below(path)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Everything that is in it ends, and then it does: for what a failed test or a killed run has left.
+    pub fn destroy(&self) {
+        for (_, path) in &self.all {
+            // v1's freezer holds what nobody can kill until it thaws.
+            for group in directories(path).iter().chain([path]) {
+                let _ = write_existing(&group.join("freezer.state"), "THAWED");
+                let _ = write_existing(&group.join("cgroup.freeze"), "0");
+            }
+        }
+        wait_until("the processes of a lab end", || {
+            let pids = self.processes();
+            for pid in &pids {
+                // Gone since the list was read: that is what is wanted.
+                let _ = super::sys::kill(*pid, libc::SIGKILL);
+            }
+            pids.is_empty()
+        });
+        wait_until("the groups of a lab go", || {
+            self.all.iter().all(|(_, path)| {
+                directories(path).iter().rev().for_each(|group| drop(fs::remove_dir(group)));
+                fs::remove_dir(path).is_ok() || !path.exists()
+            })
+        });
+    }
+}
+
+/// The directories below, parents first.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(path) else { return found };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        found.push(entry.path());
+        found.extend(directories(&entry.path()));
+    }
+    found
+}
+
+fn processes_below(path: &Path) -> Vec<i32> {
+    let groups = directories(path);
+    let read = |group: &Path| fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let texts = groups.iter().map(PathBuf::as_path).chain([path]).map(read).collect::<Vec<_>>();
+    // 0 is a process of another pid namespace, which no test program sees from outside.
+    texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| line.parse().ok())
+        .filter(|pid| *pid > 1)
+        .collect()
+}
+
+fn copy_text(from: &Path, to: &Path) -> io::Result<()> {
+    write_existing(to, &fs::read_to_string(from)?)
+}
+
+fn write_existing(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}

@@ -1,0 +1,208 @@
+//! Limits reach the kernel as they were written: read from inside the pod and from the host.
+
+use crate::harness::{Lab, app, pod, require};
+
+/// CASES 1.
+#[test]
+fn memory_max_of_an_app_is_the_kernels() {
+    let Some(lab) = Lab::open() else { return };
+    for (written, bytes) in [("25MiB", "26214400"), ("42MiB", "44040192")] {
+        let keys = format!("isolators.memory-max = \"{written}\"");
+        let words = "limit memory-max ; say ready ; on-term 0 ; pause";
+        let running = lab.start(&pod("one", "", &[app("a", words, &keys)]));
+        running.wait_for("ready");
+        if require::cgroup_v1("memory") {
+            assert_eq!(lab.group_file("memory", "app-a", "memory.limit_in_bytes"), bytes);
+        }
+        running.signal(libc::SIGTERM);
+        assert_eq!(running.wait().expect_code(0).value("memory-max"), bytes, "{written}");
+        lab.call(&["rm", "one"]).expect_code(0);
+    }
+}
+
+/// CASES 2 and 3: the ratio of quota and period is exact, also where the quota would be below the kernel's least.
+#[test]
+fn cpus_of_an_app_keep_their_ratio() {
+    let Some(lab) = Lab::open() else { return };
+    let rows = [
+        ("\"800m\"", 800),
+        ("0.9", 900),
+        ("\"10%\"", 100),
+        ("\"5m\"", 5),
+        ("\"1m\"", 1),
+        ("1.5", 1500),
+        ("2", 2000),
+    ];
+    for (written, milli) in rows {
+        let keys = format!("isolators.cpus = {written}");
+        let ended = lab.run(&pod("one", "", &[app("a", "limit cpus", &keys)])).expect_code(0);
+        let numbers: Vec<u64> = ended.value("cpus").split(' ').map(|word| word.parse().unwrap()).collect();
+        let [quota, period] = numbers[..] else { panic!("no quota and period: {ended}") };
+        assert_eq!(quota * 1000, milli * period, "{written}: {quota}/{period}");
+        assert!(quota >= 1000 && (1000..=1_000_000).contains(&period), "{written}: {quota}/{period}");
+    }
+}
+
+#[test]
+fn cpus_too_small_for_the_kernel_are_refused() {
+    let Some(lab) = Lab::open() else { return };
+    let ended =
+        lab.run(&pod("one", "", &[app("a", "limit cpus", "isolators.cpus = 0.0005")])).expect_code(125);
+    assert_eq!(ended.stdout, "", "nothing started");
+}
+
+#[test]
+fn every_limit_of_an_app_is_the_kernels() {
+    let Some(lab) = Lab::open() else { return };
+    let keys = "[app.a.isolators]\nmemory-max = \"64MiB\"\nmemory-swap-max = \"16MiB\"\ncpu-weight = 200\n\
+                cpuset = \"0\"\ncpuset-mems = \"0\"\npids-max = 17\n";
+    let words = "limit memory-max ; limit memory-swap-max ; limit cpu-weight ; limit cpuset ; limit cpuset-mems ; limit pids-max";
+    let ended = lab.run(&pod("one", "", &[app("a", words, keys)])).expect_code(0);
+    assert_eq!(ended.value("memory-max"), (64 << 20).to_string());
+    assert_eq!(ended.value("cpuset"), "0");
+    assert_eq!(ended.value("cpuset-mems"), "0");
+    assert_eq!(ended.value("pids-max"), "17");
+    if require::cgroup_v1("memory") {
+        // v1 counts memory and swap together.
+        assert_eq!(ended.value("memory-swap-max"), (80 << 20).to_string());
+        // 200 * 1024 / 100: the same ratio to a neighbour as in cgroup v2's unit.
+        assert_eq!(ended.value("cpu-weight"), "2048");
+    }
+}
+
+#[test]
+fn limits_of_the_pod_are_on_the_group_above_its_apps() {
+    if !require::cgroup_v1("memory") {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let keys = "[pod.isolators]\nmemory-max = \"128MiB\"\npids-max = 64\ncpus = 1.5\ncpu-weight = 50\n";
+    let running = lab.start(&pod("one", keys, &[app("a", "say ready ; on-term 0 ; pause", "")]));
+    running.wait_for("ready");
+    assert_eq!(lab.group_file("memory", "", "memory.limit_in_bytes"), (128 << 20).to_string());
+    assert_eq!(lab.group_file("pids", "", "pids.max"), "64");
+    assert_eq!(lab.group_file("cpu", "", "cpu.shares"), "512");
+    let quota: u64 = lab.group_file("cpu", "", "cpu.cfs_quota_us").parse().unwrap();
+    let period: u64 = lab.group_file("cpu", "", "cpu.cfs_period_us").parse().unwrap();
+    assert_eq!(quota * 10, period * 15);
+    // The app and stage1 are below, each in a group of its own.
+    for group in ["app-a", "supervisor"] {
+        assert_eq!(lab.group_file("pids", group, "cgroup.procs").lines().count(), 1, "{group}");
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+}
+
+/// CASES 33: said before anything starts, with the controller and where it was looked for.
+#[test]
+fn limit_that_v1_does_not_have_is_refused_by_name() {
+    if !require::cgroup_v1("memory") {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    for key in ["memory-high", "memory-low", "memory-min"] {
+        let keys = format!("isolators.{key} = \"32MiB\"");
+        let ended = lab.run(&pod("one", "", &[app("a", "say started", &keys)])).expect_code(125);
+        assert_eq!(ended.stdout, "", "nothing started");
+        let wanted = format!("{key}: cgroup v1 has no such limit");
+        ended.expect_stderr(&[wanted.as_str(), "on-missing = \"ignore\""]);
+    }
+}
+
+#[test]
+fn limit_that_v1_does_not_have_is_told_when_the_author_allows_it() {
+    if !require::cgroup_v1("memory") {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let keys =
+        "[app.a.isolators]\nmemory-high = \"32MiB\"\nmemory-max = \"64MiB\"\non-missing = \"ignore\"\n";
+    let ended = lab.run(&pod("one", "", &[app("a", "limit memory-max", keys)])).expect_code(0);
+    assert_eq!(ended.value("memory-max"), (64 << 20).to_string());
+    let status = lab.status("one").to_string();
+    assert!(status.contains("memory-high"), "status does not say what is not enforced: {status}");
+}
+
+#[test]
+fn fork_bomb_stops_at_the_apps_pids_max() {
+    let Some(lab) = Lab::open() else { return };
+    let bomb = app("bomb", "limit pids-max ; fork-bomb", "isolators.pids-max = 20");
+    let ended = lab.run(&pod("one", "", &[bomb])).expect_code(0);
+    // The bomb itself is one of the twenty.
+    assert_eq!(ended.value("forks"), "19 EAGAIN");
+}
+
+#[test]
+fn fork_bombs_of_two_apps_stop_at_the_pods_pids_max() {
+    let Some(lab) = Lab::open() else { return };
+    let words = "fork-bomb ; say bombed ; on-term 0 ; pause";
+    let keys = "[pod.isolators]\npids-max = 40\n";
+    let running =
+        lab.start(&pod("one", keys, &[app("a", words, ""), app("b", words, "depends-on = [\"a\"]")]));
+    running.wait_for("EAGAIN");
+    // Whoever comes second finds the sum used up: it bombs with no child at all, or cannot even start.
+    if require::cgroup_v1("pids") {
+        assert_eq!(lab.group_file("pids", "", "pids.current"), "40");
+    }
+    running.signal(libc::SIGTERM);
+    running.wait();
+}
+
+#[test]
+fn pod_full_of_processes_is_stopped_from_outside() {
+    let Some(lab) = Lab::open() else { return };
+    let keys = "stop-timeout = \"1s\"\n[pod.isolators]\npids-max = 30\n";
+    let bomb = app("bomb", "ignore-term ; fork-bomb ; say bombed ; pause", "stop-timeout = \"500ms\"");
+    let running = lab.start(&pod("one", keys, &[bomb]));
+    running.wait_for("EAGAIN");
+    lab.call(&["stop", "one"]).expect_code(0);
+    running.wait();
+    lab.wait_until_empty();
+}
+
+/// CASES 34, the cgroupfs half: forced or chosen, the driver writes the same values into the same files.
+#[test]
+fn driver_forced_to_cgroupfs_writes_the_same_values() {
+    let Some(lab) = Lab::open() else { return };
+    let keys = "[app.a.isolators]\nmemory-max = \"48MiB\"\ncpus = 0.5\ncpu-weight = 300\npids-max = 12\n";
+    let words = "limit memory-max ; limit cpus ; limit cpu-weight ; limit pids-max ; read /proc/self/cgroup";
+    let manifest = pod("one", "[pod.isolators]\nmemory-max = \"96MiB\"\n", &[app("a", words, keys)]);
+    let chosen = lab.run(&manifest).expect_code(0);
+    let forced = lab.start_with(&["--driver", "cgroupfs"], &manifest).wait().expect_code(0);
+    assert_eq!(chosen.stdout, forced.stdout);
+    assert_eq!(forced.value("memory-max"), (48 << 20).to_string());
+    assert_eq!(forced.value("pids-max"), "12");
+}
+
+/// The plan says beforehand what the kernel shows afterwards.
+#[test]
+fn plan_names_every_file_and_value_that_run_writes() {
+    if !require::cgroup_v1("memory") {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let keys = "[app.a.isolators]\nmemory-max = \"48MiB\"\npids-max = 12\n";
+    let path = lab.manifest(&pod("one", "", &[app("a", "exit 0", keys)]));
+    let plan = lab.call(&["plan", path.to_str().unwrap()]).expect_code(0);
+    for text in ["memory.limit_in_bytes", "50331648", "pids.max", "app-a"] {
+        assert!(plan.stdout.contains(text), "`{text}` is not in the plan\n{plan}");
+    }
+}
+
+/// Every process of an app is in the app's group in every hierarchy, from its first instruction on.
+#[test]
+fn app_that_forks_at_once_has_no_process_outside_its_groups() {
+    let Some(lab) = Lab::open() else { return };
+    let words = "children 20 ; wait-processes 22 20 ; say ready ; on-term 0 ; pause";
+    let keys = "[app.a.isolators]\nmemory-max = \"64MiB\"\npids-max = 50\n";
+    let running = lab.start(&pod("one", "", &[app("a", words, keys)]));
+    running.wait_for("ready");
+    for controller in ["memory", "pids", ""] {
+        if controller.is_empty() || require::cgroup_v1(controller) {
+            let count = lab.group_file(controller, "app-a", "cgroup.procs").lines().count();
+            assert_eq!(count, 21, "hierarchy of `{controller}`");
+        }
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+}

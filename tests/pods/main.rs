@@ -1,0 +1,25 @@
+//! Black-box tests: pods run for real, by the built binaries, with the probe inside.
+//!
+//! One behaviour each, named `thing_condition_result`; the number of a case in its doc comment. Every test has a
+//! [`harness::Lab`] of its own, which fails the test when anything of its pods is left on the host.
+//! One program for all of them: it links once, and its tests share the turn-taking of [`harness::turn`].
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod harness;
+
+mod bad_input;
+mod budgets;
+mod commands;
+mod confinement;
+mod cpu_shares;
+mod exec_errors;
+mod foreground;
+mod identity;
+mod lifecycle;
+mod limits;
+mod memory;
+mod orphans;
+mod root;
+mod shipped;
+mod storms;
+mod sudden_death;

@@ -1,0 +1,51 @@
+//! The manifests that are shipped to start from: each runs as it stands.
+
+use std::path::Path;
+
+use crate::harness::{Ended, Lab};
+
+fn run(lab: &Lab, name: &str) -> Ended {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(name);
+    lab.call(&["run", path.to_str().unwrap()])
+}
+
+#[test]
+fn every_shipped_manifest_passes_check() {
+    let Some(lab) = Lab::open() else { return };
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        seen += 1;
+        lab.call(&["check", entry.path().to_str().unwrap()]).expect_code(0);
+    }
+    assert!(seen >= 4, "{seen} manifests");
+}
+
+#[test]
+fn hello_prints_its_limits_its_pid_and_the_hostname() {
+    let Some(lab) = Lab::open() else { return };
+    let ended = run(&lab, "hello.toml").expect_code(0);
+    for text in ["hello", "memory", "pid"] {
+        assert!(ended.stdout.to_lowercase().contains(text), "`{text}`\n{ended}");
+    }
+}
+
+#[test]
+fn two_apps_run_in_order_and_see_each_other() {
+    let Some(lab) = Lab::open() else { return };
+    run(&lab, "two-apps.toml").expect_code(0);
+}
+
+#[test]
+fn limits_kills_the_hog_while_its_sibling_lives() {
+    let Some(lab) = Lab::open_alone() else { return };
+    let ended = run(&lab, "limits.toml").expect_code(0);
+    let told = lab.call(&["status", "limits"]).stdout;
+    assert!(told.contains("oom-killed"), "{told}\n{ended}");
+}
+
+#[test]
+fn orphans_leaves_no_zombie() {
+    let Some(lab) = Lab::open() else { return };
+    run(&lab, "orphans.toml").expect_code(0);
+}
