@@ -3,10 +3,15 @@
 //! The way of the data: [`manifest`] → [`spec`] → [`plan`] (with what [`host`] saw) → `launch` → `monitor`.
 
 pub mod cgroup;
+pub mod cli;
+pub mod commands;
+pub mod error;
 pub mod host;
 pub mod manifest;
+pub mod output;
 pub mod passwd;
 pub mod plan;
+pub mod pod;
 pub mod spec;
 pub mod sys;
 pub mod value;

@@ -1,0 +1,178 @@
+//! What podrun itself prints: whole texts, tables, sizes and ages, in colour or not.
+//!
+//! A command builds its text first and writes it once. A reader that goes away (`podrun ps | head`) is no
+//! error: standard output is then done with, as everything that mattered was done before. Output of the apps
+//! goes through [`prefix`] in the foreground and through [`log_file`] when nobody is there to read it.
+
+pub mod log_file;
+pub mod prefix;
+pub mod table;
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+/// When to print in colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set or TERM is `dumb`.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Whether standard output gets colour.
+    #[must_use]
+    pub fn stdout(self) -> bool {
+        self.decide(io::stdout().is_terminal(), |name| std::env::var_os(name))
+    }
+
+    /// Whether standard error gets colour.
+    #[must_use]
+    pub fn stderr(self) -> bool {
+        self.decide(io::stderr().is_terminal(), |name| std::env::var_os(name))
+    }
+
+    /// NO_COLOR wins over CLICOLOR_FORCE, as both their descriptions want it.
+    fn decide(self, is_terminal: bool, env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
+        let set = |name| env(name).is_some_and(|value| !value.is_empty() && value != "0");
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if env("NO_COLOR").is_some_and(|value| !value.is_empty()) => false,
+            Self::Auto if set("CLICOLOR_FORCE") => true,
+            Self::Auto => is_terminal && env("TERM").is_none_or(|term| term != "dumb"),
+        }
+    }
+}
+
+/// Writes to standard output; a reader that is gone is no error.
+///
+/// # Errors
+/// When it cannot be written for another reason, such as a full disk.
+pub fn write_stdout(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
+}
+
+/// Writes to standard error. When that fails there is nobody left to tell.
+pub fn write_stderr(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// One JSON text on one line.
+///
+/// # Errors
+/// As [`write_stdout`].
+pub fn write_json<T: serde::Serialize>(value: &T) -> Result<()> {
+    let text = serde_json::to_string(value).context("cannot write JSON")?;
+    write_stdout(&format!("{text}\n"))
+}
+
+/// `1.5 MiB`: three digits at most, binary units.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let exponent = bytes.ilog2() / 10;
+    let unit = UNITS[(exponent as usize).clamp(1, UNITS.len()) - 1];
+    let tenths = (u128::from(bytes) * 10) >> (10 * exponent);
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {unit}"),
+        (whole, _) if whole >= 100 => format!("{whole} {unit}"),
+        (whole, tenth) => format!("{whole}.{tenth} {unit}"),
+    }
+}
+
+/// A span of time with its one or two largest units: `4s`, `2m 5s`, `3h 20m`, `12d`.
+#[must_use]
+pub fn span(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match () {
+        () if milliseconds < 10_000 && milliseconds % 1000 >= 100 => {
+            format!("{seconds}.{}s", milliseconds % 1000 / 100)
+        }
+        () if seconds < 60 => format!("{seconds}s"),
+        () if minutes < 60 => pair(minutes, "m", seconds % 60, "s"),
+        () if hours < 48 => pair(hours, "h", minutes % 60, "m"),
+        () => format!("{days}d"),
+    }
+}
+
+fn pair(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    if small == 0 {
+        format!("{large}{large_unit}")
+    } else {
+        format!("{large}{large_unit} {small}{small_unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_and_the_unit_that_fits() {
+        let table = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (26_214_400, "25 MiB"),
+            (67_108_863, "63.9 MiB"),
+            (1 << 30, "1 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn spans_show_what_matters() {
+        let table = [
+            (0, "0s"),
+            (90, "0s"),
+            (1200, "1.2s"),
+            (4000, "4s"),
+            (59_999, "59s"),
+            (60_000, "1m"),
+            (125_000, "2m 5s"),
+            (12_000_000, "3h 20m"),
+            (86_400_000 * 12, "12d"),
+        ];
+        for (milliseconds, text) in table {
+            assert_eq!(span(milliseconds), text);
+        }
+    }
+
+    #[test]
+    fn the_environment_decides_on_colour_as_its_authors_wrote() {
+        type Environment = &'static [(&'static str, &'static str)];
+        let table: [(Color, bool, Environment, bool); 8] = [
+            (Color::Auto, true, &[], true),
+            (Color::Auto, false, &[], false),
+            (Color::Auto, true, &[("NO_COLOR", "1")], false),
+            (Color::Auto, true, &[("NO_COLOR", "")], true),
+            (Color::Auto, false, &[("CLICOLOR_FORCE", "1")], true),
+            (Color::Auto, true, &[("TERM", "dumb")], false),
+            (Color::Always, false, &[("NO_COLOR", "1")], true),
+            (Color::Never, true, &[("CLICOLOR_FORCE", "1")], false),
+        ];
+        for (color, is_terminal, environment, expected) in table {
+            let env = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).into());
+            assert_eq!(color.decide(is_terminal, env), expected, "{color:?} {is_terminal} {environment:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Asking a pod's stage1 through its control socket: one [`Request`], one [`Reply`], a deadline.
+//!
+//! An answer comes from inside the pod and is bounded and parsed like anything else that does.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
+use podrun_abi::control::{Command, Reply, Request};
+use podrun_abi::{PACKET_BYTES_MAX, VERSION};
+
+use super::{Pod, dir};
+
+/// How long stage1 may take to answer. It answers between two events; only a machine that stands still is
+/// this slow.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// stage1 does it.
+    Accepted,
+    /// Nobody listens: stage1 is gone, or was never there.
+    Nobody,
+}
+
+/// Sends one command and waits for the answer.
+///
+/// # Errors
+/// When stage1 refuses, or does not answer in time.
+pub fn ask(pod: &Pod, command: Command) -> Result<Answer> {
+    let Some(socket) = connect(pod)? else { return Ok(Answer::Nobody) };
+    let packet =
+        serde_json::to_vec(&Request { version: VERSION, command }).context("cannot write a request")?;
+    let deadline = Instant::now() + ANSWER_DEADLINE;
+    match exchange(&socket, &packet, deadline) {
+        Ok(Reply::Accepted) => Ok(Answer::Accepted),
+        Ok(Reply::Refused { reason }) => bail!("{reason}"),
+        Err(error) if is_gone(&error) => Ok(Answer::Nobody),
+        Err(error) => Err(error).with_context(|| format!("cannot ask stage1 of pod `{}`", pod.name())),
+    }
+}
+
+/// `None`: nobody listens any more.
+fn connect(pod: &Pod) -> Result<Option<OwnedFd>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
+        .context("cannot make a socket")?;
+    let connected = File::open(pod.path()).and_then(|directory| {
+        let address = UnixAddr::new(&dir::short_path(&directory))?;
+        // EAGAIN is a full backlog: stage1 has stood still for 32 clients.
+        Ok(socket::connect(socket.as_raw_fd(), &address)?)
+    });
+    match connected {
+        Ok(()) => Ok(Some(socket)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Ok(None)
+        }
+        Err(error) => Err(error)
+            .with_context(|| format!("cannot connect to `{}`", pod.path().join(dir::CONTROL).display())),
+    }
+}
+
+fn exchange(socket: &OwnedFd, packet: &[u8], deadline: Instant) -> Result<Reply> {
+    wait_for(socket, PollFlags::POLLOUT, deadline)?;
+    // SIGPIPE is ignored by the runtime; the flag says so for whoever calls this from elsewhere.
+    socket::send(socket.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL)?;
+    wait_for(socket, PollFlags::POLLIN, deadline)?;
+    let mut answer = vec![0; PACKET_BYTES_MAX];
+    let length = socket::recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    let answer = answer.get(..length).unwrap_or_default();
+    if answer.is_empty() {
+        return Err(Errno::ECONNRESET.into());
+    }
+    serde_json::from_slice(answer).map_err(|error| anyhow!("its answer cannot be read: {error}"))
+}
+
+fn wait_for(socket: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("no answer within {} s", ANSWER_DEADLINE.as_secs());
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket.as_fd(), events)], timeout) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Errno>(), Some(Errno::ECONNRESET | Errno::EPIPE | Errno::ENOTCONN))
+}

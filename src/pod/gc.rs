@@ -1,0 +1,1 @@
+//! Removing what dead pods have left.

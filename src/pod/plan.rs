@@ -1,0 +1,25 @@
+//! [`PlanRecord`]: what the commands read back from a recorded plan, and no more.
+//!
+//! The launcher writes its whole plan; fields that are not named here are its own.
+
+use serde::Deserialize;
+
+use crate::cgroup::plan::CgroupPlan;
+
+/// The part of `plan.json` that outlives the launcher.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PlanRecord {
+    /// What `gc` undoes, and where `status` looks.
+    pub cgroup: CgroupPlan,
+    /// How long the ordered stop may take; `None`: for ever.
+    pub stop_timeout_ms: Option<u64>,
+    /// The apps, in the order of their start.
+    pub apps: Vec<AppRecord>,
+}
+
+/// One app of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AppRecord {
+    /// Unique in the pod.
+    pub name: String,
+}
