@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use podrun_abi::event::OomLevel;
+
 use crate::harness::{Ended, Lab};
 
 fn run(lab: &Lab, name: &str) -> Ended {
@@ -25,21 +27,26 @@ fn every_shipped_manifest_passes_check() {
 fn hello_prints_its_limits_its_pid_and_the_hostname() {
     let Some(lab) = Lab::open() else { return };
     let ended = run(&lab, "hello.toml").expect_code(0);
-    for text in ["hello", "memory", "pid"] {
-        assert!(ended.stdout.to_lowercase().contains(text), "`{text}`\n{ended}");
+    for text in ["on host hello", "memory 33554432 bytes", "16 processes", "I am pid "] {
+        assert!(ended.stdout.contains(text), "`{text}`\n{ended}");
     }
 }
 
 #[test]
 fn two_apps_run_in_order_and_see_each_other() {
     let Some(lab) = Lab::open() else { return };
-    run(&lab, "two-apps.toml").expect_code(0);
+    let ended = run(&lab, "two-apps.toml").expect_code(0);
+    for text in ["clock  | clock is up", "sees the clock's process, on host pair", "not the clock's files"] {
+        assert!(ended.stdout.contains(text), "`{text}`\n{ended}");
+    }
 }
 
 #[test]
 fn limits_kills_the_hog_while_its_sibling_lives() {
     let Some(lab) = Lab::open_alone() else { return };
     let ended = run(&lab, "limits.toml").expect_code(0);
+    assert!(ended.stdout.contains("steady | beat 10"), "{ended}");
+    assert_eq!(lab.outcome("hog").oom, Some(OomLevel::App));
     let told = lab.call(&["status", "limits"]).stdout;
     assert!(told.contains("oom-killed"), "{told}\n{ended}");
 }
@@ -47,5 +54,6 @@ fn limits_kills_the_hog_while_its_sibling_lives() {
 #[test]
 fn orphans_leaves_no_zombie() {
     let Some(lab) = Lab::open() else { return };
-    run(&lab, "orphans.toml").expect_code(0);
+    let ended = run(&lab, "orphans.toml").expect_code(0);
+    assert!(ended.stdout.contains("200 orphans have ended, 0 zombies are left"), "{ended}");
 }
