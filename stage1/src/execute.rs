@@ -1,0 +1,160 @@
+//! The last calls of a child, with the app's identity in the app's root: working directory, search, execve.
+//!
+//! Invariant: neither the working directory nor the executed file nor a script's interpreter is reached through a
+//! magic link such as `/proc/1/exe`, which would lead out of the root or to stage1's own file.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::{execve, fchdir};
+use podrun_abi::boot::App;
+use podrun_abi::failure::{ExecFault, StartFailure, Step};
+
+use crate::examine::{examine, script_interpreter};
+use crate::failure::{OrFail, failed};
+
+/// As much of a file as the kernel looks at to find `#!`.
+const HEAD_BYTES: u64 = 256;
+
+/// Enters `workdir`.
+pub fn enter_workdir(workdir: &str) -> Result<(), StartFailure> {
+    let entered = open_plain(workdir, OFlag::O_PATH | OFlag::O_DIRECTORY).and_then(fchdir);
+    entered.or_fail(Step::Chdir, workdir)?;
+    // A directory that is not below the root has no path, which getcwd(2) says in its own way.
+    std::env::current_dir().map(drop).or_fail(Step::Chdir, workdir)
+}
+
+/// Becomes the app's program. Returns the reason when that fails.
+pub fn execute(app: &App) -> Result<Infallible, StartFailure> {
+    let program = app.argv.first().map_or("", String::as_str);
+    let argv = c_strings(app.argv.iter().map(String::clone));
+    let env = c_strings(app.env.iter().map(|(key, value)| format!("{key}={value}")));
+    if program.contains('/') {
+        return Err(try_file(program, &argv, &env));
+    }
+    Err(search(program, search_path(app), |path| try_file(path, &argv, &env)))
+}
+
+/// NUL bytes were refused with the boot record.
+fn c_strings(texts: impl Iterator<Item = String>) -> Vec<CString> {
+    texts.filter_map(|text| CString::new(text).ok()).collect()
+}
+
+/// The last one counts, as for a shell that gets two.
+fn search_path(app: &App) -> &str {
+    let found = app.env.iter().rev().find(|(key, _)| key == "PATH");
+    found.map_or("", |(_, value)| value.as_str())
+}
+
+/// execvp(3): what is not there is passed over; the first file that may not be executed is remembered, and is
+/// the reason when no other is found.
+fn search(program: &str, path: &str, mut attempt: impl FnMut(&str) -> StartFailure) -> StartFailure {
+    let mut denied = None;
+    for directory in path.split(':') {
+        let directory = if directory.is_empty() { "." } else { directory };
+        let failure = attempt(&format!("{directory}/{program}"));
+        match (&failure.fault, Errno::from_raw(failure.errno)) {
+            (Some(ExecFault::Missing), _) | (None, Errno::ENOENT | Errno::ENOTDIR) => {}
+            (_, Errno::EACCES) => drop(denied.get_or_insert(failure)),
+            _ => return failure,
+        }
+    }
+    denied.unwrap_or_else(|| StartFailure {
+        step: Step::Exec,
+        subject: program.to_owned(),
+        errno: Errno::ENOENT as i32,
+        fault: Some(ExecFault::NotInPath),
+    })
+}
+
+/// execve(2) of one file, or why not.
+fn try_file(path: &str, argv: &[CString], env: &[CString]) -> StartFailure {
+    let tried = refuse_magic(path).and_then(|()| {
+        let file = CString::new(path).map_err(|_| Errno::ENOENT)?;
+        execve(&file, argv, env)
+    });
+    match tried {
+        Ok(never) => match never {},
+        Err(errno) => StartFailure { fault: examine(path, errno), ..failed(Step::Exec, path, errno) },
+    }
+}
+
+/// ELOOP when the file or the interpreter of the script that it is goes through a magic link.
+fn refuse_magic(path: &str) -> Result<(), Errno> {
+    let file = open_plain(path, OFlag::O_PATH)?;
+    if SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        // execve says what it thinks of it.
+        return Ok(());
+    }
+    match script_interpreter(&read_head(path)) {
+        Some(interpreter) => match open_plain(&interpreter, OFlag::O_PATH) {
+            Err(Errno::ELOOP) => Err(Errno::ELOOP),
+            _ => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+/// The start of a file; empty when it may be executed but not read, since such a file is no script.
+pub fn read_head(path: &str) -> Vec<u8> {
+    let mut head = Vec::new();
+    if let Ok(file) = open_plain(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+        // What cannot be read is not there.
+        let _ = File::from(file).take(HEAD_BYTES).read_to_end(&mut head);
+    }
+    head
+}
+
+fn open_plain(path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(AT_FDCWD, path, how)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(path: &str, errno: Errno, fault: Option<ExecFault>) -> StartFailure {
+        StartFailure { fault, ..failed(Step::Exec, path, errno) }
+    }
+
+    #[test]
+    fn search_goes_on_until_a_file_is_found() {
+        let mut seen = Vec::new();
+        let result = search("x", "/a::/b", |path| {
+            seen.push(path.to_owned());
+            failure(path, Errno::ENOENT, Some(ExecFault::Missing))
+        });
+        assert_eq!(seen, ["/a/x", "./x", "/b/x"]);
+        assert_eq!(result.fault, Some(ExecFault::NotInPath));
+        assert_eq!((result.subject.as_str(), result.exit_code()), ("x", 127));
+    }
+
+    #[test]
+    fn search_remembers_the_first_that_was_denied() {
+        let result = search("x", "/a:/b:/c", |path| match path {
+            "/a/x" => failure(path, Errno::ENOENT, Some(ExecFault::Missing)),
+            _ => failure(path, Errno::EACCES, Some(ExecFault::NotExecutable)),
+        });
+        assert_eq!((result.subject.as_str(), result.exit_code()), ("/b/x", 126));
+    }
+
+    #[test]
+    fn search_ends_with_a_file_that_cannot_work() {
+        let interpreter = ExecFault::InterpreterMissing { interpreter: "/no".into() };
+        let result = search("x", "/a:/b", |path| failure(path, Errno::ENOENT, Some(interpreter.clone())));
+        assert_eq!((result.subject.as_str(), result.exit_code()), ("/a/x", 127));
+    }
+
+    #[test]
+    fn magic_links_are_refused() {
+        assert_eq!(refuse_magic("/proc/self/exe"), Err(Errno::ELOOP));
+        assert_eq!(refuse_magic("/proc/self/status"), Ok(()));
+    }
+}

@@ -1,0 +1,267 @@
+//! An app's cgroup as a handful of descriptors: is a process in it, is it empty, kill it, what did it use.
+//!
+//! It knows no path and no version: where the host lacks a file its descriptor is missing, and another way is
+//! taken. Invariant: a process is signalled through a pidfd that was found in the group after it was opened.
+
+use std::fs::File;
+use std::io::Read;
+
+use nix::errno::Errno;
+use nix::sys::uio::pread;
+use nix::unistd::write;
+use podrun_abi::boot::{AppCgroup, Gauge};
+use podrun_abi::control::Signal;
+use podrun_abi::event::OomLevel;
+use podrun_abi::failure::{StartFailure, Step};
+
+use crate::boot::take;
+use crate::failure::failed;
+use crate::sys::descriptors::Inherited;
+use crate::sys::process;
+
+/// More than a group of 32,768 processes needs.
+const PIDS_BYTES_MAX: u64 = 512 * 1024;
+/// A file with one number, or a few lines with one each.
+const GAUGE_BYTES_MAX: usize = 4096;
+
+/// The descriptors of one app's cgroup.
+pub struct Group {
+    /// For CLONE_INTO_CGROUP.
+    pub into: Option<Inherited>,
+    /// `cgroup.procs` of each hierarchy; that of `into` first.
+    pub procs: Vec<Inherited>,
+    kill: Option<Inherited>,
+    freezer: Option<Inherited>,
+    events: Option<Inherited>,
+    oom_kills: Option<Meter>,
+    oom_hits: Option<Meter>,
+    /// The most memory it ever used, in bytes.
+    pub memory_peak: Option<Meter>,
+    /// CPU time it used, in nanoseconds.
+    pub cpu_used: Option<Meter>,
+}
+
+/// One number in an open file.
+pub struct Meter {
+    file: Inherited,
+    key: Option<String>,
+    scale: u64,
+}
+
+/// The counters that tell of an OOM kill, at one moment. What the host does not count is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OomCounts {
+    /// Processes of the app that were killed.
+    pub kills: Option<u64>,
+    /// How often the app's own limit was hit.
+    pub app_hits: Option<u64>,
+    /// How often the pod's was.
+    pub pod_hits: Option<u64>,
+}
+
+impl Group {
+    /// Takes over the descriptors and notes them in `kept`.
+    pub fn adopt(plan: &AppCgroup, kept: &mut Vec<Inherited>) -> Result<Self, StartFailure> {
+        let mut optional = |fd: Option<i32>| fd.map(|fd| take(fd, kept)).transpose();
+        let (into, kill) = (optional(plan.into)?, optional(plan.kill)?);
+        let (freezer, events) = (optional(plan.freezer)?, optional(plan.events)?);
+        let procs = plan.procs.iter().map(|fd| take(*fd, kept)).collect::<Result<_, _>>()?;
+        let mut meter =
+            |gauge: &Option<Gauge>| gauge.as_ref().map(|gauge| Meter::adopt(gauge, kept)).transpose();
+        let (oom_kills, oom_hits) = (meter(&plan.oom_kills)?, meter(&plan.oom_hits)?);
+        let (memory_peak, cpu_used) = (meter(&plan.memory_peak)?, meter(&plan.cpu_used)?);
+        Ok(Self { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used })
+    }
+
+    /// Finds `pid` in every hierarchy of the group, or says in which it is not.
+    pub fn verify(&self, pid: i32) -> Result<(), StartFailure> {
+        for procs in &self.procs {
+            match read_pids(*procs) {
+                Ok(pids) if pids.contains(&pid) => {}
+                Ok(_) => return Err(failed(Step::VerifyCgroup, &describe(*procs), Errno::ESRCH)),
+                Err(errno) => return Err(failed(Step::VerifyCgroup, &describe(*procs), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no process is left in it.
+    pub fn is_empty(&self) -> bool {
+        if let Some(events) = self.events {
+            let mut buffer = [0; GAUGE_BYTES_MAX];
+            let text = read_text(events, &mut buffer);
+            return text.and_then(|text| find_number(text, Some("populated"))) != Some(1);
+        }
+        self.pids().is_empty()
+    }
+
+    /// The processes in it, as this pid namespace numbers them.
+    pub fn pids(&self) -> Vec<i32> {
+        self.procs.first().and_then(|procs| read_pids(*procs).ok()).unwrap_or_default()
+    }
+
+    /// Kills every process of the group that exists now. To be repeated until the group is empty: only
+    /// `cgroup.kill` is safe against a process that forks meanwhile.
+    pub fn kill(&self) {
+        let written = self.kill.map(|kill| write(kill, b"1"));
+        if !matches!(written, Some(Ok(_))) {
+            self.signal_frozen(libc::SIGKILL);
+        }
+    }
+
+    /// Sends `signal` to every process of the group.
+    pub fn signal(&self, signal: Signal) {
+        if signal == libc::SIGKILL { self.kill() } else { self.signal_frozen(signal) }
+    }
+
+    /// With a freezer the group stands still while its processes are listed. SIGKILL takes effect at the thaw.
+    fn signal_frozen(&self, signal: Signal) {
+        // A state that cannot be written leaves the group running; the repetition of `kill` makes up for it.
+        let freeze = |state: &[u8]| self.freezer.map(|freezer| write(freezer, state));
+        let _ = freeze(b"FROZEN");
+        self.signal_listed(signal);
+        let _ = freeze(b"THAWED");
+    }
+
+    /// Opens a pidfd for each listed process, lists again, and signals those that are still there: a pid that
+    /// was given to another process meanwhile is not in the second list.
+    fn signal_listed(&self, signal: Signal) {
+        let open = |pid: i32| process::open_pidfd(pid).ok().map(|pidfd| (pid, pidfd));
+        let opened: Vec<_> = self.pids().into_iter().filter_map(open).collect();
+        let mut still = self.pids();
+        still.sort_unstable();
+        for (pid, pidfd) in opened {
+            if still.binary_search(&pid).is_ok() {
+                // ESRCH: it has ended by itself.
+                let _ = process::signal(&pidfd, signal);
+            }
+        }
+    }
+
+    /// The counters of OOM kills, with those of the pod.
+    pub fn oom_counts(&self, pod_hits: Option<&Meter>) -> OomCounts {
+        OomCounts {
+            kills: self.oom_kills.as_ref().and_then(Meter::read),
+            app_hits: self.oom_hits.as_ref().and_then(Meter::read),
+            pod_hits: pod_hits.and_then(Meter::read),
+        }
+    }
+}
+
+impl OomCounts {
+    /// Whose limit was enforced between `self` and `after`; `None`: no process of the app was killed.
+    pub fn level_until(&self, after: &Self) -> Option<OomLevel> {
+        let moved = |before: Option<u64>, after: Option<u64>| before.zip(after).is_some_and(|(a, b)| a != b);
+        if !moved(self.kills, after.kills) {
+            return None;
+        }
+        Some(match () {
+            () if moved(self.app_hits, after.app_hits) => OomLevel::App,
+            () if moved(self.pod_hits, after.pod_hits) => OomLevel::Pod,
+            () => OomLevel::Host,
+        })
+    }
+}
+
+impl Meter {
+    /// Takes over the descriptor and notes it in `kept`.
+    pub fn adopt(gauge: &Gauge, kept: &mut Vec<Inherited>) -> Result<Self, StartFailure> {
+        Ok(Self { file: take(gauge.fd, kept)?, key: gauge.key.clone(), scale: gauge.scale })
+    }
+
+    /// The number as it is at this moment; `None` when it cannot be read.
+    pub fn read(&self) -> Option<u64> {
+        let mut buffer = [0; GAUGE_BYTES_MAX];
+        let number = find_number(read_text(self.file, &mut buffer)?, self.key.as_deref())?;
+        Some(number.saturating_mul(self.scale))
+    }
+}
+
+fn read_text(file: Inherited, buffer: &mut [u8]) -> Option<&str> {
+    let length = pread(file, buffer, 0).ok()?;
+    std::str::from_utf8(buffer.get(..length)?).ok()
+}
+
+/// The only number of a text, or the one behind `key` and a space on a line of its own.
+fn find_number(text: &str, key: Option<&str>) -> Option<u64> {
+    let Some(key) = key else { return text.trim_end().parse().ok() };
+    let number = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    number.parse().ok()
+}
+
+/// Lists the group through an open file of its own: in cgroup v1 a file that stays open shows its first list
+/// again for up to a second.
+fn read_pids(procs: Inherited) -> Result<Vec<i32>, Errno> {
+    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    let file = File::open(link(procs)).map_err(errno)?;
+    let mut text = String::new();
+    file.take(PIDS_BYTES_MAX).read_to_string(&mut text).map_err(errno)?;
+    Ok(parse_pids(&text))
+}
+
+/// One pid a line; 0 stands for a process outside this pid namespace and is left out, for kill(2) takes it for
+/// the caller's own process group.
+fn parse_pids(text: &str) -> Vec<i32> {
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
+}
+
+fn link(file: Inherited) -> String {
+    format!("/proc/self/fd/{}", file.number())
+}
+
+/// For people: the path that the kernel shows for the open file.
+pub fn describe(file: Inherited) -> String {
+    let path = std::fs::read_link(link(file)).unwrap_or_default();
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: &str = "populated 0\nfrozen 0\n";
+    const MEMORY_EVENTS: &str = "low 0\nhigh 0\nmax 31\noom 2\noom_kill 1\noom_group_kill 0\n";
+    const OOM_CONTROL: &str = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n";
+
+    #[test]
+    fn number_is_found_by_whole_key() {
+        let cases = [
+            (EVENTS, Some("populated"), Some(0)),
+            (MEMORY_EVENTS, Some("oom"), Some(2)),
+            (MEMORY_EVENTS, Some("oom_kill"), Some(1)),
+            (OOM_CONTROL, Some("oom_kill"), Some(7)),
+            (OOM_CONTROL, Some("kill"), None),
+            ("4096\n", None, Some(4096)),
+            ("max\n", None, None),
+            ("", None, None),
+            ("", Some("oom"), None),
+        ];
+        for (text, key, expected) in cases {
+            assert_eq!(find_number(text, key), expected, "{key:?} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn pids_outside_the_namespace_are_left_out() {
+        assert_eq!(parse_pids("12\n0\n7\n"), [12, 7]);
+        assert_eq!(parse_pids(""), [0; 0]);
+        assert_eq!(parse_pids("-1\nx\n99999999999\n3\n"), [3]);
+    }
+
+    #[test]
+    fn oom_level_is_the_lowest_that_moved() {
+        let counts = |kills, app_hits, pod_hits| OomCounts { kills, app_hits, pod_hits };
+        let before = counts(Some(0), Some(3), Some(5));
+        let cases = [
+            (counts(Some(0), Some(4), Some(6)), None),
+            (counts(Some(1), Some(4), Some(6)), Some(OomLevel::App)),
+            (counts(Some(1), Some(3), Some(6)), Some(OomLevel::Pod)),
+            (counts(Some(1), Some(3), Some(5)), Some(OomLevel::Host)),
+            (counts(Some(1), None, None), Some(OomLevel::Host)),
+            (counts(None, None, None), None),
+        ];
+        for (after, expected) in cases {
+            assert_eq!(before.level_until(&after), expected, "{after:?}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Tells what happens: one packet to the launcher and one line of `events.jsonl` for each record.
+//!
+//! Neither may ever block or fail the pod: a line that cannot be written is lost, a packet that the launcher does
+//! not take waits in a bounded queue. Invariant: the launcher gets records in order, the oldest lost first.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::write;
+use podrun_abi::event::{Event, Record};
+
+use crate::boot::Handles;
+use crate::sys::descriptors::Inherited;
+use crate::sys::socket;
+
+/// More records than a pod of a thousand apps writes in its whole life without restarts.
+const QUEUE_MAX: usize = 4096;
+/// How long the last words may take.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Where records go.
+pub struct Reporter {
+    launcher: Option<Inherited>,
+    events: Inherited,
+    waiting: VecDeque<Vec<u8>>,
+}
+
+impl Reporter {
+    /// With the launcher's socket open.
+    pub fn new(handles: &Handles) -> Self {
+        Self { launcher: Some(handles.launcher), events: handles.events, waiting: VecDeque::new() }
+    }
+
+    /// Writes one record down.
+    pub fn send(&mut self, event: Event) {
+        let record =
+            Record { version: podrun_abi::VERSION, time_ms: wall_ms(), monotonic_ms: monotonic_ms(), event };
+        let Ok(mut line) = serde_json::to_vec(&record) else { return };
+        line.push(b'\n');
+        // A full or read-only disk must not stop the pod.
+        let _ = write(self.events, &line);
+        line.pop();
+        if self.launcher.is_some() {
+            if self.waiting.len() == QUEUE_MAX {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back(line);
+            self.flush();
+        }
+    }
+
+    /// Hands over what waits, as far as the launcher takes it.
+    pub fn flush(&mut self) {
+        let Some(launcher) = self.launcher else { return };
+        while let Some(packet) = self.waiting.front() {
+            match socket::transmit(&launcher, packet) {
+                Ok(()) => drop(self.waiting.pop_front()),
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => return,
+                Err(_) => return self.close(),
+            }
+        }
+    }
+
+    /// Whether records wait for the launcher.
+    pub fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Nobody listens any more.
+    pub fn close(&mut self) {
+        self.launcher = None;
+        self.waiting.clear();
+    }
+
+    /// Gives a slow launcher some time for the last records. Nothing else is left to do by then.
+    pub fn finish(&mut self) {
+        let end = Instant::now() + FLUSH_DEADLINE;
+        while self.is_behind() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+            self.flush();
+        }
+    }
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn monotonic_ms() -> u64 {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
+    let (seconds, nanos) = (now.tv_sec().unsigned_abs(), now.tv_nsec().unsigned_abs());
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}

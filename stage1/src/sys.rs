@@ -1,0 +1,12 @@
+//! System calls that nix and std do not wrap, and the only `unsafe` of stage1.
+//!
+//! Each function is one call with Rust types around it: no decisions, no retries but for EINTR, no text for people.
+//! Errors are the kernel's errno and nothing else. Paths, policies and messages belong to the callers.
+//!
+//! Invariant: raw descriptor numbers exist in here only; outside there are [`descriptors::Inherited`],
+//! `OwnedFd` and `BorrowedFd`.
+
+pub mod descriptors;
+pub mod mount;
+pub mod process;
+pub mod socket;

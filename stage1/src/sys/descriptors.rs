@@ -1,0 +1,98 @@
+//! Descriptors that were inherited, and closing all others.
+//!
+//! Invariant: an [`Inherited`] is never closed by stage1, so a copy of its number is valid as long as the process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+
+/// A descriptor that the launcher gave to stage1 and that stays open until stage1 ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Inherited(RawFd);
+
+impl Inherited {
+    /// Takes over descriptor `number` and marks it close-on-exec.
+    pub fn adopt(number: RawFd) -> Result<Self, Errno> {
+        if number <= libc::STDERR_FILENO {
+            return Err(Errno::EBADF);
+        }
+        let adopted = Self(number);
+        fcntl(adopted, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Ok(adopted)
+    }
+
+    /// The number, for looking it up below `/proc/self/fd`.
+    pub fn number(self) -> RawFd {
+        self.0
+    }
+}
+
+impl AsFd for Inherited {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the number is not -1 (`adopt` refuses everything below 3). Nothing in stage1 closes it: no
+        // `OwnedFd` is ever made of it, and `close_all_but` is given every adopted number. In a forked child
+        // that has closed it, calls with it fail with EBADF; the child opens no descriptor after that.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Opens the null device on those of descriptors 0, 1 and 2 that are closed, so that no later open gets one.
+pub fn fill_standard() -> Result<(), Errno> {
+    loop {
+        let opened = open("/dev/null", OFlag::O_RDWR | OFlag::O_NOCTTY, Mode::empty())?;
+        let number = std::os::fd::IntoRawFd::into_raw_fd(opened);
+        if number > libc::STDERR_FILENO {
+            close_range(number, number)?;
+            return Ok(());
+        }
+    }
+}
+
+/// Closes every descriptor above 2 but those in `keep`, which gets sorted.
+pub fn close_all_but(keep: &mut [Inherited]) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut next = libc::STDERR_FILENO + 1;
+    for kept in keep.iter() {
+        if kept.0 > next {
+            close_range(next, kept.0 - 1)?;
+        }
+        next = next.max(kept.0 + 1);
+    }
+    close_range(next, RawFd::MAX)
+}
+
+/// Moves `fd` to number 3, close-on-exec, and closes everything above it.
+///
+/// For a child before its execve: from here on it has 0, 1, 2 and the returned one.
+pub fn keep_only(fd: &impl AsFd) -> Result<Inherited, Errno> {
+    use std::os::fd::AsRawFd;
+    let kept = libc::STDERR_FILENO + 1;
+    let number = fd.as_fd().as_raw_fd();
+    if number != kept {
+        // SAFETY: dup3 takes numbers only. Whatever had number 3 is lost, which is the purpose: the caller is a
+        // child that uses nothing but the returned descriptor any more.
+        let done = unsafe { libc::dup3(number, kept, libc::O_CLOEXEC) };
+        Errno::result(done)?;
+    }
+    close_range(kept + 1, RawFd::MAX)?;
+    Ok(Inherited(kept))
+}
+
+/// close_range(2); both ends are closed too.
+fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    // SAFETY: close_range takes three numbers. The callers close only what no object owns: in stage1 it runs
+    // before the first descriptor of its own is made, in a child after the last one was used.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(done).map(drop)
+}
+
+/// The one descriptor that was opened as a memfd by the launcher, as a file that closes itself.
+pub fn own(number: RawFd) -> Result<OwnedFd, Errno> {
+    use std::os::fd::FromRawFd;
+    let adopted = Inherited::adopt(number)?;
+    // SAFETY: `adopt` has found it open. The caller is `main`, which calls this once, before anything else of
+    // the process knows a descriptor, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(adopted.0) })
+}

@@ -1,0 +1,75 @@
+//! Packets over `SOCK_SEQPACKET`, never blocking unless the name says so.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, accept4, getsockopt, recv, send, socketpair, sockopt,
+};
+
+/// What one receive gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A packet of this many bytes.
+    Packet(usize),
+    /// A packet that did not fit; its end is lost.
+    TooLong,
+    /// The other end is closed.
+    Closed,
+    /// Nothing is there yet.
+    Nothing,
+}
+
+/// Two connected ends, both close-on-exec.
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+}
+
+/// Takes one packet if one is there. An error of the connection counts as closed: nothing more will come.
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> Received {
+    receive_with(socket, buffer, MsgFlags::MSG_DONTWAIT)
+}
+
+/// Waits for one packet.
+pub fn receive_blocking(socket: &impl AsFd, buffer: &mut [u8]) -> Received {
+    receive_with(socket, buffer, MsgFlags::empty())
+}
+
+fn receive_with(socket: &impl AsFd, buffer: &mut [u8], flags: MsgFlags) -> Received {
+    loop {
+        // With MSG_TRUNC the answer is the packet's own length, also when that is more than the buffer's.
+        match recv(socket.as_fd().as_raw_fd(), buffer, flags | MsgFlags::MSG_TRUNC) {
+            Ok(0) => return Received::Closed,
+            Ok(length) if length > buffer.len() => return Received::TooLong,
+            Ok(length) => return Received::Packet(length),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Received::Nothing,
+            Err(_) => return Received::Closed,
+        }
+    }
+}
+
+/// Sends one packet; EAGAIN when the other end does not keep up.
+pub fn transmit(socket: &impl AsFd, packet: &[u8]) -> Result<(), Errno> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    loop {
+        match send(socket.as_fd().as_raw_fd(), packet, flags) {
+            Err(Errno::EINTR) => {}
+            sent => return sent.map(drop),
+        }
+    }
+}
+
+/// Accepts one connection of a non-blocking listener.
+pub fn accept(listener: &impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = accept4(listener.as_fd().as_raw_fd(), flags)?;
+    // SAFETY: accept4 has just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `(pid, uid)` of the process that connected; pid 0 is one outside this process's pid namespace.
+pub fn peer(socket: &impl AsFd) -> Result<(i32, u32), Errno> {
+    let peer = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
+    Ok((peer.pid(), peer.uid()))
+}
