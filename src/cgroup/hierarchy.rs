@@ -136,6 +136,19 @@ impl Hierarchy {
     }
 }
 
+/// The group that the text of a `/proc/PID/cgroup` names for the hierarchy with these controllers, as it stands
+/// there; cgroup2's line has none.
+#[must_use]
+pub fn membership<'a>(cgroup: &'a [u8], version: Version, controllers: &[String]) -> Option<&'a str> {
+    lines(cgroup).filter_map(Membership::parse).find_map(|line| {
+        let matches = match version {
+            Version::V2 => line.controllers.is_empty(),
+            Version::V1 => controllers.first().is_some_and(|c| line.controllers.contains(&c.as_str())),
+        };
+        matches.then_some(line.path)
+    })
+}
+
 /// One line of `/proc/self/cgroup` (cgroups(7)): `hierarchy-ID:controller-list:cgroup-path`.
 struct Membership<'a> {
     controllers: Vec<&'a str>,

@@ -46,7 +46,7 @@ fn unified(v2: &Hierarchy, hierarchies: &Hierarchies) -> UnifiedFacts {
     let own_group = v2.own.clone().unwrap_or_default();
     let controllers = words(&v2.mount_point.join("cgroup.controllers"));
     let of_use = |c: &&str| controllers.iter().any(|have| have == *c) && hierarchies.v1_with(c).is_none();
-    if !LIMITING.iter().any(|c| of_use(c)) {
+    if !LIMITING.iter().any(of_use) {
         let root = GroupFacts { controllers, ..GroupFacts::default() };
         return UnifiedFacts { own_group, root, own: GroupFacts::default() };
     }

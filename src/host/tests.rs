@@ -7,7 +7,7 @@ use podrun_abi::boot::{ExitPolicy, RootMode};
 use super::*;
 use crate::spec::{Capabilities, Grace, Limits, PodSpec};
 
-fn app(rootfs: &Path) -> AppSpec {
+pub(crate) fn app(rootfs: &Path) -> AppSpec {
     AppSpec {
         name: "web".into(),
         rootfs: rootfs.to_owned(),
@@ -32,7 +32,7 @@ fn app(rootfs: &Path) -> AppSpec {
     }
 }
 
-fn spec(apps: Vec<AppSpec>) -> Spec {
+pub(crate) fn spec(apps: Vec<AppSpec>) -> Spec {
     Spec {
         pod: PodSpec {
             name: "p".into(),

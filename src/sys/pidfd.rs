@@ -1,9 +1,21 @@
 //! Processes by descriptor: no signal can reach a process that merely got the same number.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+/// pidfd_open(2): whoever has this number at the moment.
+///
+/// # Errors
+/// ESRCH when nobody has.
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: two integers are passed, no memory.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just made this descriptor (close-on-exec), nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// pidfd_send_signal(2).
 ///

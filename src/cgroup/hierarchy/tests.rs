@@ -165,6 +165,19 @@ fn hostile_texts_are_passed_over_in_bounds() {
     assert_eq!(parse(&long, "1:memory:/\n").v1.len(), 1);
 }
 
+#[test]
+fn membership_is_found_by_version_and_controller() {
+    let text = b"12:name=systemd:/s\n4:cpuacct,cpu:/a\n5:memory:/m:x\n0::/u\n";
+    let of = |version, controller: &str| membership(text, version, &[controller.to_owned()]);
+    assert_eq!(of(Version::V1, "cpu"), Some("/a"));
+    assert_eq!(of(Version::V1, "memory"), Some("/m:x"));
+    assert_eq!(of(Version::V1, "name=systemd"), Some("/s"));
+    assert_eq!(of(Version::V1, "pids"), None);
+    assert_eq!(membership(text, Version::V2, &[]), Some("/u"));
+    assert_eq!(of(Version::V2, "memory"), Some("/u"));
+    assert_eq!(membership(text, Version::V1, &[]), None);
+}
+
 fn view(name: &str, fstype: &str, options: &str) -> CgroupView {
     CgroupView { name: name.into(), fstype: fstype.into(), options: options.into() }
 }

@@ -1,0 +1,384 @@
+//! The driver that makes a pod's groups as directories, and the descriptors that lead into them.
+//!
+//! [`create`] makes every group of a [`CgroupPlan`], writes every setting and reads it back; on an error it
+//! undoes what it made. It decides nothing: what is written where stands in the plan. Removal is in
+//! [`super::remove`], and needs the plan alone. The launcher is moved only when the plan says so
+//! (`launcher_leaf`), and only out of a group of its own that could hand down no controller otherwise.
+//!
+//! This is on the way of every start: paths are relative to open directories, a setting is one open, one write
+//! and one read, and files are opened when somebody asks for them.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use podrun_abi::boot::{AppCgroup, Gauge};
+
+use crate::cgroup::files;
+use crate::cgroup::hierarchy::membership;
+use crate::cgroup::limits::{SUPERVISOR, app_group};
+use crate::cgroup::plan::{CgroupPlan, Group, Joined, Setting, Version};
+use crate::cgroup::remove::{self, Tree};
+pub use crate::cgroup::remove::{find_leftovers, remove_leftovers, remove_recorded};
+
+/// How long the undo of a failed [`create`] may take; nothing runs in the groups then.
+const UNDO_TIME: Duration = Duration::from_secs(2);
+/// How long a group may stay busy while processes that have left it or ended are taken out of it.
+const ENABLE_TIME: Duration = Duration::from_secs(1);
+
+/// The groups of a pod that exist.
+#[derive(Debug)]
+pub struct PodCgroup {
+    plan: CgroupPlan,
+    /// One for each of the plan's hierarchies, in the same order.
+    trees: Vec<Tree>,
+    /// The cgroup2 directory of `supervisor`.
+    supervisor: Option<OwnedFd>,
+}
+
+/// Makes every group of the plan and writes every setting.
+///
+/// # Errors
+/// The file, what was wanted and what the kernel said or shows. Nothing that was made is left then; if something
+/// is, the error says that too.
+pub fn create(plan: &CgroupPlan) -> anyhow::Result<PodCgroup> {
+    let mut pod = PodCgroup { plan: plan.clone(), trees: Vec::new(), supervisor: None };
+    match pod.build() {
+        Ok(()) => Ok(pod),
+        Err(error) => match pod.remove(Instant::now() + UNDO_TIME) {
+            Ok(()) => Err(error),
+            Err(left) => Err(error.context(format!("cannot undo ({left:#}) after"))),
+        },
+    }
+}
+
+impl PodCgroup {
+    fn build(&mut self) -> anyhow::Result<()> {
+        for joined in &self.plan.hierarchies {
+            let tree = make_tree(joined, &self.plan.pod_group)?;
+            self.trees.push(tree);
+            if let Some(tree) = self.trees.last() {
+                make_groups(joined, tree, &self.plan.groups)?;
+            }
+        }
+        for group in &self.plan.groups {
+            for setting in &group.settings {
+                self.apply(group, setting)?;
+            }
+        }
+        self.supervisor = match self.v2() {
+            Some((_, tree)) => Some(files::open_group_at(&tree.pod, SUPERVISOR)?),
+            None => None,
+        };
+        Ok(())
+    }
+
+    fn apply(&self, group: &Group, setting: &Setting) -> anyhow::Result<()> {
+        let tree =
+            self.trees.get(setting.hierarchy).context("the plan names a hierarchy that it does not join")?;
+        let path = below(&group.name, &setting.file);
+        files::write_and_verify(&tree.pod, &path, &setting.value, &setting.reads_back).with_context(|| {
+            let whose =
+                group.name.strip_prefix("app-").map_or("the pod".to_owned(), |app| format!("app `{app}`"));
+            format!("cannot set {} of {whose}: `{}`", setting.key, tree.path.join(&path).display())
+        })
+    }
+
+    fn v2(&self) -> Option<(&Joined, &Tree)> {
+        self.plan.hierarchies.iter().zip(&self.trees).find(|(joined, _)| joined.version == Version::V2)
+    }
+
+    /// The hierarchy that has a controller.
+    fn with(&self, controller: &str) -> Option<(&Joined, &Tree)> {
+        let has = |joined: &Joined| joined.controllers.iter().any(|c| c == controller);
+        self.plan.hierarchies.iter().zip(&self.trees).find(|(joined, _)| has(joined))
+    }
+
+    /// The cgroup2 directory for CLONE_INTO_CGROUP of stage1; `None` where there is no cgroup2 tree.
+    #[must_use]
+    pub fn supervisor_into(&self) -> Option<BorrowedFd<'_>> {
+        self.supervisor.as_ref().map(AsFd::as_fd)
+    }
+
+    /// `cgroup.procs` of stage1's group in every joined hierarchy, open for writing; cgroup2's first.
+    ///
+    /// # Errors
+    /// One cannot be opened.
+    pub fn supervisor_procs(&self) -> anyhow::Result<Vec<OwnedFd>> {
+        self.procs(SUPERVISOR, OFlag::O_WRONLY)
+    }
+
+    fn procs(&self, group: &str, access: OFlag) -> anyhow::Result<Vec<OwnedFd>> {
+        self.trees.iter().map(|tree| tree.open(&below(group, "cgroup.procs"), access)).collect()
+    }
+
+    /// Proves that a process is in a group (`""` the pod's own, `supervisor`, `app-<name>`) in every joined
+    /// hierarchy. `pid` is a number of this pid namespace.
+    ///
+    /// # Errors
+    /// The hierarchy in which it is elsewhere, and where.
+    pub fn verify_member(&self, group: &str, pid: i32) -> anyhow::Result<()> {
+        let path = format!("/proc/{pid}/cgroup");
+        let text = std::fs::read(&path).with_context(|| format!("cannot read `{path}`"))?;
+        for (joined, tree) in self.plan.hierarchies.iter().zip(&self.trees) {
+            let expected = below(&tree.expected, group);
+            let shown = membership(&text, joined.version, &joined.controllers).unwrap_or("nowhere");
+            if shown != expected {
+                let mount = joined.mount_point.display();
+                bail!("process {pid} is in `{shown}` of the hierarchy at `{mount}`, expected `{expected}`");
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptors that stage1 needs to start, watch and kill an app; they keep their numbers across its
+    /// execve, and the record refers to them by these.
+    ///
+    /// # Errors
+    /// One cannot be opened.
+    pub fn app(&self, name: &str) -> anyhow::Result<(AppCgroup, Vec<OwnedFd>)> {
+        let group = app_group(name);
+        let mut files = self.procs(&group, OFlag::O_RDWR)?;
+        let procs = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut keep = |file: OwnedFd| {
+            let fd = file.as_raw_fd();
+            files.push(file);
+            fd
+        };
+        let (mut into, mut kill, mut events, mut freezer) = (None, None, None, None);
+        if let Some((_, tree)) = self.v2() {
+            into = Some(keep(files::open_group_at(&tree.pod, &group)?));
+            kill = tree.open_if_there(&below(&group, "cgroup.kill"), OFlag::O_WRONLY)?.map(&mut keep);
+            events = Some(keep(tree.open(&below(&group, "cgroup.events"), OFlag::O_RDONLY)?));
+        }
+        if kill.is_none()
+            && let Some((_, tree)) = self.with("freezer")
+        {
+            freezer = Some(keep(tree.open(&below(&group, "freezer.state"), OFlag::O_RDWR)?));
+        }
+        let mut gauge = |source: Option<Source<'_>>| match source {
+            Some(source) => source
+                .open(&group)
+                .map(|found| found.map(|(key, scale, file)| Gauge { fd: keep(file), key, scale })),
+            None => Ok(None),
+        };
+        let oom_kills = gauge(self.oom_kills())?;
+        let oom_hits = gauge(self.oom_hits(&group))?;
+        let memory_peak = gauge(self.memory_peak())?;
+        let cpu_used = gauge(self.cpu_used())?;
+        let cgroup =
+            AppCgroup { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used };
+        Ok((cgroup, files))
+    }
+
+    /// The counter that moves when the pod's own memory limit is hit.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn pod_oom_hits(&self) -> anyhow::Result<Option<(Gauge, OwnedFd)>> {
+        let Some(source) = self.oom_hits("") else { return Ok(None) };
+        let found = source.open("")?;
+        Ok(found.map(|(key, scale, file)| (Gauge { fd: file.as_raw_fd(), key, scale }, file)))
+    }
+
+    /// Kills every process in the pod's groups, stage1 too.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        remove::kill(&self.trees)
+    }
+
+    /// Removes every group. Nothing may run in them any more, or be about to end; the deadline bounds the wait
+    /// for that. May be called twice.
+    ///
+    /// # Errors
+    /// What is left and who is in it.
+    pub fn remove(&self, deadline: Instant) -> anyhow::Result<()> {
+        remove::trees(&self.trees, &self.plan.groups, deadline)?;
+        self.plan.hierarchies.iter().try_for_each(leave_leaf)
+    }
+
+    fn oom_kills(&self) -> Option<Source<'_>> {
+        let (joined, tree) = self.with("memory")?;
+        Some(match joined.version {
+            Version::V1 => Source { tree, file: "memory.oom_control", key: Some("oom_kill"), scale: 1 },
+            Version::V2 => Source { tree, file: "memory.events", key: Some("oom_kill"), scale: 1 },
+        })
+    }
+
+    /// v2: `oom` of `memory.events.local` moves in the one group whose limit could not be met. v1: the failure
+    /// counter of the limit. A charge asks the sum of memory and swap first, so when both limits are the same it
+    /// is the sum's that fails (mm/memcontrol.c, try_charge_memcg), and its counter stands still since Linux 6.15
+    /// (`track_failcnt`): then nothing on v1 tells.
+    fn oom_hits(&self, group: &str) -> Option<Source<'_>> {
+        let (joined, tree) = self.with("memory")?;
+        if joined.version == Version::V2 {
+            return Some(Source { tree, file: "memory.events.local", key: Some("oom"), scale: 1 });
+        }
+        let settings = self.plan.groups.iter().find(|g| g.name == group).map(|g| g.settings.as_slice());
+        let limit = |file: &str| {
+            settings.unwrap_or_default().iter().find(|s| s.file == file).map(|s| s.reads_back.as_str())
+        };
+        let sum = limit("memory.memsw.limit_in_bytes");
+        let same = sum.is_some() && sum == limit("memory.limit_in_bytes");
+        (!same).then_some(Source { tree, file: "memory.failcnt", key: None, scale: 1 })
+    }
+
+    fn memory_peak(&self) -> Option<Source<'_>> {
+        let (joined, tree) = self.with("memory")?;
+        let file = if joined.version == Version::V1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
+        Some(Source { tree, file, key: None, scale: 1 })
+    }
+
+    /// Every group of cgroup2 has `cpu.stat`, with or without the controller.
+    fn cpu_used(&self) -> Option<Source<'_>> {
+        match self.v2() {
+            Some((_, tree)) => Some(Source { tree, file: "cpu.stat", key: Some("usage_usec"), scale: 1000 }),
+            None => self.with("cpuacct").map(|(_, tree)| Source {
+                tree,
+                file: "cpuacct.usage",
+                key: None,
+                scale: 1,
+            }),
+        }
+    }
+}
+
+/// Where a counter is.
+struct Source<'t> {
+    tree: &'t Tree,
+    file: &'static str,
+    key: Option<&'static str>,
+    scale: u64,
+}
+
+impl Source<'_> {
+    /// `None`: this kernel has no such file (`memory.peak` came with 5.19).
+    fn open(&self, group: &str) -> anyhow::Result<Option<(Option<String>, u64, OwnedFd)>> {
+        let file = self.tree.open_if_there(&below(group, self.file), OFlag::O_RDONLY)?;
+        Ok(file.map(|file| (self.key.map(str::to_owned), self.scale, file)))
+    }
+}
+
+/// A name below a group; the pod's own group has the empty name.
+fn below(group: &str, name: &str) -> String {
+    match (group.is_empty(), name.is_empty()) {
+        (true, _) => name.to_owned(),
+        (false, true) => group.to_owned(),
+        (false, false) => format!("{group}/{name}"),
+    }
+}
+
+/// Makes the pod's own group in one hierarchy. Nothing is left in it on an error.
+fn make_tree(joined: &Joined, pod_group: &str) -> anyhow::Result<Tree> {
+    let parent_path = joined.mount_point.join(&joined.parent);
+    let parent = files::open_group(&parent_path, joined.version)
+        .with_context(|| format!("cannot open group `{}`", parent_path.display()))?;
+    enter_leaf(joined, &parent, &parent_path)?;
+    enable(&parent, &parent_path, &joined.enable_in_parent)?;
+    let path = parent_path.join(pod_group);
+    match files::make_group(&parent, pod_group) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => bail!("cannot create group `{}`: it exists already", path.display()),
+        Err(errno) => return Err(cannot_create(&path, errno)),
+    }
+    let pod = match files::open_group_at(&parent, pod_group) {
+        Ok(pod) => pod,
+        Err(errno) => {
+            files::remove_group(&parent, pod_group.as_ref())?;
+            return Err(anyhow!(errno)).with_context(|| format!("cannot open group `{}`", path.display()));
+        }
+    };
+    Ok(Tree::new(joined, parent, pod, path))
+}
+
+fn cannot_create(path: &std::path::Path, errno: Errno) -> anyhow::Error {
+    anyhow!(errno).context(format!("cannot create group `{}`", path.display()))
+}
+
+/// Makes the groups below the pod's own.
+fn make_groups(joined: &Joined, tree: &Tree, groups: &[Group]) -> anyhow::Result<()> {
+    if joined.version == Version::V2 && !joined.controllers.is_empty() {
+        // Enabling a controller beside processes makes a parent threaded without an error, and then nothing can
+        // be put below it (cgroup-v2.rst, "Threads").
+        let kind = files::read(&tree.pod, "cgroup.type").context("cannot read `cgroup.type`")?;
+        if kind.trim_end() != "domain" {
+            bail!(
+                "group `{}` is `{}`, expected `domain`: a group above is threaded",
+                tree.path.display(),
+                kind.trim_end()
+            );
+        }
+        enable(&tree.pod, &tree.path, &joined.controllers)?;
+    }
+    for group in groups.iter().filter(|group| !group.name.is_empty()) {
+        files::make_group(&tree.pod, &group.name)
+            .map_err(|errno| cannot_create(&tree.path.join(&group.name), errno))?;
+    }
+    Ok(())
+}
+
+/// Hands controllers down to the groups below, all in one write, and proves it.
+fn enable(dir: &OwnedFd, path: &std::path::Path, controllers: &[String]) -> anyhow::Result<()> {
+    const FILE: &str = "cgroup.subtree_control";
+    if controllers.is_empty() {
+        return Ok(());
+    }
+    let words: Vec<String> = controllers.iter().map(|c| format!("+{c}")).collect();
+    let words = words.join(" ");
+    let shown = path.join(FILE);
+    let deadline = Instant::now() + ENABLE_TIME;
+    while let Err(error) = files::write(dir, FILE, &words) {
+        if error.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
+            return Err(error).with_context(|| format!("cannot write `{words}` to `{}`", shown.display()));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let text = files::read(dir, FILE).with_context(|| format!("cannot read `{}`", shown.display()))?;
+    match controllers.iter().find(|c| !text.split_whitespace().any(|enabled| enabled == c.as_str())) {
+        Some(c) => bail!(
+            "`{}` shows `{}` after `{words}` was written: `{c}` is missing",
+            shown.display(),
+            text.trim_end()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Moves the launcher out of its own group, which could not hand down a controller while it holds a process.
+fn enter_leaf(joined: &Joined, parent: &OwnedFd, parent_path: &std::path::Path) -> anyhow::Result<()> {
+    let Some(leaf) = &joined.launcher_leaf else { return Ok(()) };
+    let path: PathBuf = parent_path.join(leaf);
+    match files::make_group(parent, leaf) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(cannot_create(&path, errno)),
+    }
+    files::write(parent, &below(leaf, "cgroup.procs"), "0")
+        .with_context(|| format!("cannot move the launcher into `{}`", path.display()))
+}
+
+/// Takes the launcher back to where it was and removes its leaf. A parent that hands controllers down can hold
+/// no process, so they are taken back first; when that does not go, another pod uses them and the leaf stays with
+/// the launcher in it, for the owner of the parent to remove.
+fn leave_leaf(joined: &Joined) -> anyhow::Result<()> {
+    let Some(leaf) = &joined.launcher_leaf else { return Ok(()) };
+    let parent_path = joined.mount_point.join(&joined.parent);
+    let parent = files::open_group(&parent_path, joined.version)
+        .with_context(|| format!("cannot open group `{}`", parent_path.display()))?;
+    let words: Vec<String> = joined.enable_in_parent.iter().map(|c| format!("-{c}")).collect();
+    if files::write(&parent, "cgroup.subtree_control", &words.join(" ")).is_err() {
+        return Ok(());
+    }
+    if files::write(&parent, "cgroup.procs", "0").is_err() {
+        return Ok(());
+    }
+    files::remove_group(&parent, leaf.as_ref())
+        .with_context(|| format!("cannot remove group `{}`", parent_path.join(leaf).display()))
+}
+
+#[cfg(test)]
+mod tests;
