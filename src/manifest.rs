@@ -1,1 +1,172 @@
-//! From TOML text to a [`Spec`](crate::spec::Spec), with every problem told at once.
+//! From TOML text to a [`Spec`], with every problem told at once.
+//!
+//! [`read`] is the only door: no text makes it panic, it looks at nothing but the text, and it gives a spec if
+//! and only if no problem is an error. Names are checked against the table of [`keys`], then each block is read
+//! by itself, then the blocks are compared with each other. What needs a look at the host (whether a rootfs
+//! exists, whether a user is in its passwd file) is not checked here.
+
+mod app;
+mod isolators;
+pub mod keys;
+mod known;
+mod order;
+mod pod;
+mod problem;
+mod render;
+pub mod rules;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use podrun_abi::boot::ExitPolicy;
+use toml::de::{DeTable, DeValue};
+
+use self::app::App;
+use self::isolators::together::{self, Block};
+use self::pod::Pod;
+pub use self::problem::{Problem, Severity, line_column};
+pub use self::render::render;
+use self::tree::{Report, Table};
+use crate::spec::{Grace, Spec};
+
+/// The only version of the format.
+const VERSION: i64 = 1;
+
+/// What came of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// There if and only if no problem is an error.
+    pub spec: Option<Spec>,
+    /// Sorted by place.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads a manifest.
+#[must_use]
+pub fn read(text: &str) -> Read {
+    let mut report = Report { text, problems: Vec::new() };
+    let tree = syntax::parse(text, &mut report);
+    let spec = tree.as_ref().and_then(|tree| read_tree(tree, &mut report));
+    let spec = spec.filter(|_| !report.has_errors());
+    let mut problems = report.problems;
+    problems.sort_by_key(|problem| (problem.span.start, problem.severity));
+    Read { spec, problems }
+}
+
+fn read_tree(tree: &DeTable, report: &mut Report) -> Option<Spec> {
+    let root = Table::root(tree);
+    if !check_version(&root, report) {
+        return None;
+    }
+    known::check(&root, report);
+    multi_line_tables(&root, report);
+    let pod = pod::read(&root, report);
+    let apps = app::read(&root, report);
+    let stop = order::check(&apps, report);
+    let pod = pod?;
+    compare(&pod, &apps, report);
+    Some(assemble(pod, apps, stop))
+}
+
+/// Whether it makes sense to go on: what another version means by a key is not known.
+fn check_version(root: &Table, report: &mut Report) -> bool {
+    let Some(item) = root.item("version") else {
+        report.add(
+            Problem::new(&rules::MISSING_KEY, "version", 0..0, "`version` is missing")
+                .help("begin the manifest with version = 1"),
+        );
+        return true;
+    };
+    match item.integer(report) {
+        Some(version) if version != VERSION => {
+            let message =
+                format!("unsupported manifest version {version}; this podrun reads version {VERSION}");
+            report.add(item.problem(&rules::VERSION, message));
+            false
+        }
+        _ => true,
+    }
+}
+
+/// TOML 1.1 lets an inline table go over several lines; the editors that authors use do not, yet.
+fn multi_line_tables(root: &Table, report: &mut Report) {
+    let mut tables = vec![root.clone()];
+    while let Some(table) = tables.pop() {
+        for item in table.items() {
+            let source = report.text.get(item.span.clone()).unwrap_or_default();
+            let may_hold_newlines =
+                source.contains('[') || source.contains("\"\"\"") || source.contains("'''");
+            let is_inline = source.starts_with('{') && matches!(item.value, DeValue::Table(_));
+            if is_inline && source.contains('\n') && !may_hold_newlines {
+                let message = format!("the inline table `{}` goes over several lines", item.path);
+                let problem = item.problem(&rules::MULTI_LINE_INLINE_TABLE, message);
+                report.add(problem.help(format!("write it on one line, or as [{}]", item.path)));
+            } else {
+                tables.extend(item.as_table());
+            }
+        }
+    }
+}
+
+/// What holds between the pod and its apps.
+fn compare(pod: &Pod, apps: &[App], report: &mut Report) {
+    let pod_block = Block { app: None, limits: &pod.spec.limits, table: pod.isolators.clone() };
+    let blocks: Vec<_> = apps
+        .iter()
+        .map(|app| Block {
+            app: Some(&app.spec.name),
+            limits: &app.spec.limits,
+            table: app.isolators.clone(),
+        })
+        .collect();
+    together::check(&pod_block, &blocks, report);
+    short_stop(pod, apps, report);
+    if !apps.is_empty() && has_no_essential(pod, apps) {
+        let message = "no app is essential: the pod ends with code 0 when all apps have ended";
+        report.add(Problem::new(&rules::NO_ESSENTIAL_APP, "pod.exit-policy", pod.span.clone(), message));
+    }
+}
+
+fn short_stop(pod: &Pod, apps: &[App], report: &mut Report) {
+    let Some(pod_span) = pod.stop_timeout.clone() else { return };
+    for app in apps {
+        let Some(app_span) =
+            app.stop_timeout.clone().filter(|_| shorter(pod.spec.stop_timeout, app.spec.stop_timeout))
+        else {
+            continue;
+        };
+        let show = crate::value::duration::show;
+        let (pods, needed) = (show(pod.spec.stop_timeout), show(app.spec.stop_timeout));
+        let message =
+            format!("pod.stop-timeout ({pods}) is shorter than app `{}` needs ({needed})", app.spec.name);
+        report.add(
+            Problem::new(&rules::STOP_TIMEOUT_SHORT, "pod.stop-timeout", pod_span.clone(), message)
+                .related(app_span, "this is cut short"),
+        );
+    }
+}
+
+fn shorter(pod: Grace, app: Grace) -> bool {
+    match (pod, app) {
+        (Grace::Infinite, _) => false,
+        (Grace::Limited(_), Grace::Infinite) => true,
+        (Grace::Limited(pod), Grace::Limited(app)) => pod < app,
+    }
+}
+
+fn has_no_essential(pod: &Pod, apps: &[App]) -> bool {
+    pod.spec.exit_policy == ExitPolicy::Essential && !apps.iter().any(|app| app.spec.essential)
+}
+
+fn assemble(pod: Pod, apps: Vec<App>, stop: Option<Grace>) -> Spec {
+    let mut spec = pod.spec.clone();
+    if pod.stop_timeout.is_none() {
+        spec.stop_timeout = stop.unwrap_or(Grace::Infinite);
+    }
+    // "All essential apps have succeeded" holds from the start when there is none; the pod would end at once.
+    if has_no_essential(&pod, &apps) {
+        spec.exit_policy = ExitPolicy::AllExited;
+    }
+    Spec { pod: spec, apps: apps.into_iter().map(|app| app.spec).collect() }
+}

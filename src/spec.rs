@@ -133,7 +133,8 @@ pub struct AppSpec {
 /// A user or a group, by number or by its name in the app's own files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdOrName {
-    /// 0..=4294967294; 4294967295 is the kernel's "no change".
+    /// 0..=2147483647: above, programs and some kernel interfaces take an id for a negative number, and
+    /// 4294967295 is the kernel's "no change".
     Id(u32),
     /// To be found in the app's `/etc/passwd` or `/etc/group`.
     Name(String),

@@ -1,0 +1,345 @@
+//! The tables `[app.NAME]`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use podrun_abi::boot::{RootMode, Success};
+use toml::de::DeValue;
+
+use super::order::Edge;
+use super::pod::{NUL, grace};
+use super::problem::Problem;
+use super::tree::{Item, Report, Table, ValueRules, type_words};
+use super::{isolators, keys, known, rules};
+use crate::spec::{AppSpec, Capabilities, Grace, IdOrName};
+use crate::value::{capability, identity, place, rlimit, signal};
+
+const PATH: ValueRules = ValueRules::both(rules::PATH);
+const WORKDIR: ValueRules = ValueRules::new(rules::PATH, rules::WORKDIR);
+const COMMAND: ValueRules = ValueRules::both(rules::COMMAND);
+const IDENTITY: ValueRules = ValueRules::new(rules::IDENTITY_FORM, rules::IDENTITY_RANGE);
+const CAPABILITY: ValueRules = ValueRules::both(rules::CAPABILITY);
+const SIGNAL: ValueRules = ValueRules::both(rules::SIGNAL);
+const RLIMIT: ValueRules = ValueRules::new(rules::RLIMIT_FORM, rules::RLIMIT_RANGE);
+const STOP_TIMEOUT: Grace = Grace::Limited(Duration::from_secs(10));
+const SIGTERM: i32 = 15;
+
+/// One app, with what the checks between apps need of its places.
+pub(super) struct App<'a> {
+    /// As read.
+    pub spec: AppSpec,
+    /// Its dependencies.
+    pub edges: Vec<Edge>,
+    /// The place of `stop-timeout`.
+    pub stop_timeout: Option<Range<usize>>,
+    /// The table of its isolators.
+    pub isolators: Option<Table<'a>>,
+}
+
+/// Reads all apps in the order of the text; tells when there is none.
+pub(super) fn read<'a>(root: &Table<'a>, report: &mut Report) -> Vec<App<'a>> {
+    let table = root.table("app");
+    let items = table.as_ref().map(Table::items).unwrap_or_default();
+    let told_elsewhere = table.is_none() && root.item("app").is_some();
+    if items.is_empty() && !told_elsewhere {
+        let end = report.text.len();
+        let span = table.map_or(end..end, |table| table.span);
+        report.add(
+            Problem::new(
+                &rules::NO_APPS,
+                "app",
+                span,
+                "a pod needs at least one app, and there is no [app.NAME]",
+            )
+            .help("add [app.NAME] with rootfs = \"/\" and exec = [\"/bin/sh\", \"-c\", \"echo hello\"]"),
+        );
+    }
+    items.iter().filter_map(|item| read_one(item, report)).collect()
+}
+
+fn read_one<'a>(item: &Item<'a>, report: &mut Report) -> Option<App<'a>> {
+    let table = item.as_table()?;
+    check_name(item, report);
+    if known::dotted_app(&table).is_some() {
+        return None;
+    }
+    let stop = table.item("stop-timeout");
+    let edges = table.item("depends-on").map(|item| depends_on(&item, report)).unwrap_or_default();
+    let spec = AppSpec {
+        name: item.key.to_owned(),
+        stop_timeout: stop.as_ref().and_then(|item| grace(item, report)).unwrap_or(STOP_TIMEOUT),
+        depends_on: names(&edges),
+        limits: isolators::read(&table, report),
+        ..read_process(&table, report)
+    };
+    Some(App { spec, edges, stop_timeout: stop.map(|item| item.span), isolators: table.table("isolators") })
+}
+
+/// What belongs to the process itself; name, life cycle in time and limits are placeholders.
+fn read_process(table: &Table, report: &mut Report) -> AppSpec {
+    let item = |key: &str| table.item(key);
+    AppSpec {
+        name: String::new(),
+        rootfs: rootfs(table, report),
+        rootfs_mode: item("rootfs-mode").and_then(|i| rootfs_mode(&i, report)).unwrap_or(RootMode::Overlay),
+        exec: table.required("exec", report).map(|i| exec(&i, report)).unwrap_or_default(),
+        env: item("env").map(|i| env(&i, report)).unwrap_or_default(),
+        env_files: item("env-file").map(|i| env_files(&i, report)).unwrap_or_default(),
+        workdir: item("workdir")
+            .and_then(|i| i.parsed(report, WORKDIR, place::workdir))
+            .unwrap_or("/")
+            .to_owned(),
+        user: item("user").and_then(|i| id_or_name(&i, report)).unwrap_or(IdOrName::Id(0)),
+        group: item("group").and_then(|i| id_or_name(&i, report)),
+        groups: item("groups").map(|i| groups(&i, report)).unwrap_or_default(),
+        capabilities: item("capabilities")
+            .and_then(|i| capabilities(&i, report))
+            .unwrap_or(Capabilities::Default),
+        no_new_privileges: item("no-new-privileges").and_then(|i| i.boolean(report)).unwrap_or(true),
+        oom_score_adjust: item("oom-score-adjust").and_then(|i| oom_score(&i, report)).unwrap_or(0),
+        rlimits: item("rlimits").map(|i| rlimits(&i, report)).unwrap_or_default(),
+        stop_signal: item("stop-signal")
+            .and_then(|i| i.parsed(report, SIGNAL, signal::parse_stop))
+            .unwrap_or(SIGTERM),
+        stop_timeout: STOP_TIMEOUT,
+        essential: item("essential").and_then(|i| i.boolean(report)).unwrap_or(true),
+        success: item("success-codes").map_or_else(|| vec![Success::Code(0)], |i| success(&i, report)),
+        depends_on: Vec::new(),
+        limits: crate::spec::Limits::default(),
+    }
+}
+
+fn check_name(item: &Item, report: &mut Report) {
+    let well = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(1..=32).contains(&item.key.len()) || !item.key.bytes().all(well) {
+        let message =
+            format!("invalid app name `{}`: use 1 to 32 lower-case letters, digits and `-`", item.key);
+        report.add(Problem::new(&rules::APP_NAME, &item.path, item.key_span.clone(), message));
+    }
+}
+
+fn rootfs(table: &Table, report: &mut Report) -> PathBuf {
+    // Where an image is named instead, that key is refused already.
+    if table.item("rootfs").is_none() && table.item("image").is_some() {
+        return PathBuf::new();
+    }
+    let path = table.required("rootfs", report).and_then(|item| item.parsed(report, PATH, place::absolute));
+    path.map(PathBuf::from).unwrap_or_default()
+}
+
+fn rootfs_mode(item: &Item, report: &mut Report) -> Option<RootMode> {
+    item.choice(
+        report,
+        &[
+            ("overlay", RootMode::Overlay),
+            ("read-only", RootMode::ReadOnly),
+            ("writable", RootMode::Writable),
+        ],
+    )
+}
+
+fn exec(item: &Item, report: &mut Report) -> Vec<String> {
+    let elements = item.elements(report);
+    if elements.is_empty() && item.value.is_array() {
+        report.add(item.problem(&rules::EMPTY_LIST, "exec is an empty list: there is nothing to execute"));
+    }
+    let mut words = Vec::new();
+    for (index, element) in elements.iter().enumerate() {
+        let word = if index == 0 {
+            element.parsed(report, COMMAND, place::command)
+        } else {
+            element.parsed(report, NUL, place::no_nul)
+        };
+        words.extend(word.map(str::to_owned));
+    }
+    words
+}
+
+fn env(item: &Item, report: &mut Report) -> BTreeMap<String, String> {
+    let Some(table) = item.as_table() else {
+        item.wrong_type(report);
+        return BTreeMap::new();
+    };
+    let app = item.path.parts().get(1).copied().unwrap_or_default().to_owned();
+    let app_keys = keys::keys_in(&["app", &app]);
+    let mut env = BTreeMap::new();
+    for variable in table.items() {
+        let slipped = app_keys.contains(&variable.key);
+        let hint = format!(
+            "`{0}` is a key of the app: did it slip under the env table? Put it above [{1}]",
+            variable.key, item.path
+        );
+        let problem = match variable.value.as_str() {
+            _ if !place::is_variable(variable.key) => {
+                let message =
+                    format!("invalid variable name `{}`: use letters, digits and `_`", variable.key);
+                Some(Problem::new(&rules::ENV_NAME, &variable.path, variable.key_span.clone(), message))
+            }
+            None => Some(not_a_string(&variable, report)),
+            Some(_) if slipped => {
+                let message = format!("\"{}\" in [{}] is also an app key", variable.key, item.path);
+                Some(Problem::new(&rules::ENV_SLIPPED, &variable.path, variable.key_span.clone(), message))
+            }
+            Some(_) => None,
+        };
+        report.problems.extend(problem.map(|problem| if slipped { problem.help(hint) } else { problem }));
+        if let Some(value) = variable.value.as_str() {
+            let value = variable.accept(report, NUL, place::no_nul(value)).unwrap_or_default();
+            env.insert(variable.key.to_owned(), value.to_owned());
+        }
+    }
+    env
+}
+
+fn not_a_string(variable: &Item, report: &Report) -> Problem {
+    let text = report.text.get(variable.span.clone()).unwrap_or_default();
+    match variable.value {
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            let message = format!("env values are strings: {} = \"{text}\"", variable.key);
+            variable.problem(&rules::ENV_VALUE, message)
+        }
+        other => {
+            let message = format!("env values are strings; {} is {}", variable.key, type_words(other));
+            variable.problem(&rules::ENV_VALUE, message)
+        }
+    }
+}
+
+fn env_files(item: &Item, report: &mut Report) -> Vec<PathBuf> {
+    let elements = item.elements(report);
+    elements.iter().filter_map(|file| file.parsed(report, PATH, place::absolute)).map(PathBuf::from).collect()
+}
+
+fn id_or_name(item: &Item, report: &mut Report) -> Option<IdOrName> {
+    match item.as_integer() {
+        Some(number) => {
+            let result = u128::try_from(number)
+                .map_or_else(|_| identity::parse(&number.to_string()), identity::from_number);
+            item.accept(report, IDENTITY, result)
+        }
+        None => item.parsed(report, IDENTITY, identity::parse),
+    }
+}
+
+fn groups(item: &Item, report: &mut Report) -> Vec<IdOrName> {
+    let elements = item.elements(report);
+    elements.iter().filter_map(|group| id_or_name(group, report)).collect()
+}
+
+fn capabilities(item: &Item, report: &mut Report) -> Option<Capabilities> {
+    if item.value.is_str() {
+        return item.parsed(report, CAPABILITY, capability::parse_set);
+    }
+    let elements = item.elements(report);
+    let numbers = elements.iter().filter_map(|name| name.parsed(report, CAPABILITY, capability::parse));
+    Some(Capabilities::Exactly(numbers.fold(0, |set, number| set | 1 << number)))
+}
+
+fn oom_score(item: &Item, report: &mut Report) -> Option<i32> {
+    let number = item.integer(report)?;
+    let score = i32::try_from(number).ok().filter(|score| (-1000..=1000).contains(score));
+    if score.is_none() {
+        let message = format!("oom-score-adjust is {number}; the range is -1000 to 1000");
+        report.add(item.problem(&rules::OOM_SCORE, message));
+    }
+    score
+}
+
+fn rlimits(item: &Item, report: &mut Report) -> BTreeMap<u32, (u64, u64)> {
+    let Some(table) = item.as_table() else {
+        item.wrong_type(report);
+        return BTreeMap::new();
+    };
+    let mut limits = BTreeMap::new();
+    for limit in table.items() {
+        let named = Item { span: limit.key_span.clone(), ..limit.clone() };
+        let resource =
+            named.accept(report, ValueRules::both(rules::RLIMIT_NAME), rlimit::resource(limit.key));
+        let value = match (limit.as_integer(), limit.value.as_str()) {
+            (Some(number), _) => limit.accept(report, RLIMIT, rlimit::parse(&number.to_string())),
+            (_, Some(text)) => limit.accept(report, RLIMIT, rlimit::parse(text)),
+            _ => {
+                let message = format!(
+                    "rlimit {} is an integer or a string, not {}",
+                    limit.key,
+                    type_words(limit.value)
+                );
+                report.add(limit.problem(&rules::WRONG_TYPE, message));
+                None
+            }
+        };
+        limits.extend(resource.zip(value));
+    }
+    limits
+}
+
+fn success(item: &Item, report: &mut Report) -> Vec<Success> {
+    let elements = item.elements(report);
+    if elements.is_empty() && item.value.is_array() {
+        let problem =
+            item.problem(&rules::EMPTY_LIST, "success-codes is an empty list: every end would be a failure");
+        report.add(problem.help("leave it out for the code 0 alone"));
+    }
+    let mut ends = Vec::new();
+    for element in &elements {
+        match element.as_integer() {
+            Some(number) => match u8::try_from(number) {
+                Ok(code) => ends.push(Success::Code(code)),
+                Err(_) => {
+                    let message = format!("{number} is not an exit code; the range is 0 to 255");
+                    report.add(element.problem(&rules::SUCCESS_CODE, message));
+                }
+            },
+            None => ends.extend(element.parsed(report, SIGNAL, signal::parse).map(Success::Signal)),
+        }
+    }
+    ends
+}
+
+/// A list of names, or a table from names to what must have happened.
+fn depends_on(item: &Item, report: &mut Report) -> Vec<Edge> {
+    if let Some(table) = item.as_table() {
+        let conditions = table.items();
+        for condition in &conditions {
+            check_condition(condition, report);
+        }
+        return conditions.into_iter().map(|c| Edge { to: c.key.to_owned(), span: c.key_span }).collect();
+    }
+    let elements = item.elements(report);
+    let edge = |element: &Item, report: &mut Report| {
+        Some(Edge { to: element.text(report)?.to_owned(), span: element.span.clone() })
+    };
+    elements.iter().filter_map(|element| edge(element, report)).collect()
+}
+
+fn check_condition(condition: &Item, report: &mut Report) {
+    if condition.value.is_table() {
+        let message = format!("a table for `{}` in depends-on is not supported yet", condition.key);
+        report.add(condition.problem(&rules::NOT_SUPPORTED, message).help("write \"started\""));
+        return;
+    }
+    let word = condition.choice_of(
+        "condition",
+        report,
+        &[("started", true), ("ready", false), ("completed", false)],
+    );
+    if word == Some(false) {
+        let text = condition.value.as_str().unwrap_or_default();
+        let message =
+            format!("the condition \"{text}\" of `{}` in depends-on is not supported yet", condition.key);
+        report.add(condition.problem(&rules::NOT_SUPPORTED, message).help("\"started\" is"));
+    }
+}
+
+/// The names, each once, in the order in which they were given.
+fn names(edges: &[Edge]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for edge in edges {
+        if !names.contains(&edge.to) {
+            names.push(edge.to.clone());
+        }
+    }
+    names
+}

@@ -1,0 +1,151 @@
+//! Names: every key of the text is one that the table of keys knows, and works.
+//!
+//! A key that is known and does not work yet is refused like one that is unknown: a limit that is silently
+//! ignored would be worse than none. Values are looked at only where a table is expected.
+
+use toml::de::DeValue;
+
+use super::keys::{self, Lookup, Support};
+use super::problem::Problem;
+use super::rules;
+use super::tree::{Item, Report, Table, type_words};
+use crate::value::nearest;
+
+/// What other tools call it, and podrun's word.
+const FOREIGN: [(&str, &str); 21] = [
+    ("restart-policy", "restart"),
+    ("command", "exec"),
+    ("cmd", "exec"),
+    ("args", "exec"),
+    ("entrypoint", "exec"),
+    ("environment", "env"),
+    ("env_file", "env-file"),
+    ("working_dir", "workdir"),
+    ("working-dir", "workdir"),
+    ("working-directory", "workdir"),
+    ("cwd", "workdir"),
+    ("root", "rootfs"),
+    ("mem_limit", "isolators.memory-max"),
+    ("memory", "isolators.memory-max"),
+    ("cap_add", "capabilities"),
+    ("after", "depends-on"),
+    ("stop_grace_period", "stop-timeout"),
+    ("ulimits", "rlimits"),
+    ("limits", "isolators"),
+    ("resources", "isolators"),
+    ("uid", "user"),
+];
+
+/// Checks the names of all keys below `root`.
+pub(super) fn check(root: &Table, report: &mut Report) {
+    let mut tables = vec![root.clone()];
+    while let Some(table) = tables.pop() {
+        for item in table.items() {
+            match keys::look_up(&item.path.parts()) {
+                Lookup::Key(key) if key.support == Support::NotYet => report.add(not_yet(&item)),
+                Lookup::Key(_) => {}
+                Lookup::Table => match item.as_table() {
+                    Some(inner) => tables.push(inner),
+                    None => report.add(no_table(&item)),
+                },
+                Lookup::Unknown => report.add(unknown(&table, &item)),
+            }
+        }
+    }
+}
+
+/// The table inside of an app that shows that the author wrote an app's name with a dot.
+pub(super) fn dotted_app<'a>(app: &Table<'a>) -> Option<Item<'a>> {
+    let unknown = |item: &Item| keys::look_up(&item.path.parts()) == Lookup::Unknown;
+    let is_app = |item: &Item<'a>| {
+        let inner = item.as_table();
+        inner.is_some_and(|t| t.item("exec").or(t.item("rootfs")).or(t.item("isolators")).is_some())
+    };
+    app.items().into_iter().find(|item| unknown(item) && is_app(item))
+}
+
+fn not_yet(item: &Item) -> Problem {
+    let message = format!("`{}` is not supported yet", item.path);
+    Problem::new(&rules::NOT_SUPPORTED, &item.path, item.key_span.clone(), message)
+        .help("remove it: podrun refuses a key that has no effect")
+}
+
+fn no_table(item: &Item) -> Problem {
+    let path = item.path.to_string();
+    if path == "app" && matches!(item.value, DeValue::Array(_)) {
+        return Problem::new(
+            &rules::APP_LIST,
+            &path,
+            item.span.clone(),
+            "use [app.web], not [[app]]: apps are named tables",
+        )
+        .help("put the name of the app into the header: [app.NAME]");
+    }
+    let message = format!("{path} is a table, not {}", type_words(item.value));
+    let problem = Problem::new(&rules::WRONG_TYPE, &path, item.span.clone(), message);
+    problem.help(format!("write it as a table: [{path}]"))
+}
+
+fn unknown(table: &Table, item: &Item) -> Problem {
+    let key = item.key;
+    if let Some(problem) = dotted(table, item) {
+        return problem;
+    }
+    let place =
+        if table.path.parts().is_empty() { "at the top".to_owned() } else { format!("in [{}]", table.path) };
+    let siblings = keys::keys_in(&table.path.parts());
+    let hyphened = key.replace('_', "-");
+    let mut message = format!("unknown key `{key}` {place}");
+    let mut help = None;
+    if hyphened != key && siblings.contains(&hyphened.as_str()) {
+        help = Some(format!("keys use `-`: write `{hyphened}`"));
+    } else if let Some(home) = elsewhere(table, &hyphened) {
+        help = Some(format!("`{hyphened}` belongs in [{home}]"));
+    } else if let Some((_, ours)) = FOREIGN.iter().find(|(theirs, _)| *theirs == key || *theirs == hyphened) {
+        help = Some(format!("podrun's word for it is `{ours}`"));
+    } else if let Some(near) = nearest(&hyphened, siblings.iter().copied()) {
+        message.push_str(&format!("; did you mean `{near}`?"));
+    } else if !siblings.is_empty() {
+        help = Some(format!("the keys {place} are {}", working(table, &siblings).join(", ")));
+    }
+    let problem = Problem::new(&rules::UNKNOWN_KEY, &item.path, item.key_span.clone(), message);
+    match help {
+        Some(help) => problem.help(help),
+        None => problem,
+    }
+}
+
+/// Those of the keys of a table that are worth a mention: they are tables themselves, or work.
+fn working(table: &Table, names: &[&'static str]) -> Vec<&'static str> {
+    let works = |name: &str| match keys::look_up(&table.path.join(name).parts()) {
+        Lookup::Key(key) => key.support == Support::Supported,
+        Lookup::Table => true,
+        Lookup::Unknown => false,
+    };
+    names.iter().copied().filter(|name| works(name)).collect()
+}
+
+/// `[app.my.web]`, which TOML reads as a table `web` in the app `my`.
+fn dotted(table: &Table, item: &Item) -> Option<Problem> {
+    let parts = table.path.parts();
+    let ["app", first] = parts.as_slice() else { return None };
+    dotted_app(table).filter(|found| found.key == item.key)?;
+    let message =
+        format!("[app.{first}.{0}]: app names have no dots; did you mean [app.{first}-{0}]?", item.key);
+    Some(Problem::new(&rules::APP_DOTTED, &item.path, item.key_span.clone(), message))
+}
+
+/// The table near to this one that has a key of this name.
+fn elsewhere(table: &Table, key: &str) -> Option<String> {
+    let parts = table.path.parts();
+    let app = match parts.as_slice() {
+        ["app", name, ..] => *name,
+        _ => "NAME",
+    };
+    let mut homes = keys::tables_with(key);
+    let in_same_scope = |home: &String| parts.first().is_some_and(|scope| home.starts_with(scope));
+    if homes.iter().any(in_same_scope) {
+        homes.retain(in_same_scope);
+    }
+    homes.into_iter().min_by_key(String::len).map(|home| home.replace('*', app))
+}

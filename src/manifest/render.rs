@@ -1,0 +1,96 @@
+//! Problems as people read them: each with the source line that it is about, underlined.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::problem::{Problem, Severity, boundary_before, boundary_behind};
+
+/// More problems than this are counted and not shown.
+const SHOWN_MAX: usize = 50;
+
+/// All problems in the order of their places, for a text that was read from the file `name`.
+#[must_use]
+pub fn render(name: &str, text: &str, problems: &[Problem], color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let mut sorted: Vec<_> = problems.iter().collect();
+    sorted.sort_by_key(|problem| (problem.span.start, problem.severity));
+    let mut out = String::new();
+    for problem in sorted.iter().take(SHOWN_MAX) {
+        out.push_str(&renderer.render(&[group(name, text, problem)]));
+        out.push_str("\n\n");
+    }
+    if sorted.len() > SHOWN_MAX {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "… and {} more problems\n", sorted.len() - SHOWN_MAX);
+    }
+    out
+}
+
+fn group<'a>(name: &'a str, text: &'a str, problem: &'a Problem) -> Group<'a> {
+    let level = match problem.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let primary = within(text, &problem.span);
+    let same_place = problem.related.iter().find(|(span, _)| *span == problem.span);
+    let label = same_place.map(|(_, label)| label.as_str());
+    let others = problem.related.iter().filter(|(span, _)| *span != problem.span);
+    let snippet = Snippet::source(text)
+        .path(name)
+        .annotation(AnnotationKind::Primary.span(primary).label(label))
+        .annotations(others.map(|(span, label)| {
+            AnnotationKind::Context.span(within(text, span)).label(Some(label.as_str()))
+        }));
+    let group = level.primary_title(title(problem)).id(problem.code).element(snippet);
+    match &problem.help {
+        Some(help) => group.element(Level::HELP.message(help.as_str())),
+        None => group,
+    }
+}
+
+/// The message, with the key before it unless it names the key itself.
+fn title(problem: &Problem) -> String {
+    let last = problem.path.rsplit('.').next().unwrap_or_default();
+    if last.is_empty() || problem.message.contains(last) {
+        return problem.message.clone();
+    }
+    format!("{}: {}", problem.path, problem.message)
+}
+
+/// The span on character boundaries and within the text, as the renderer wants it.
+fn within(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = boundary_before(text, span.start);
+    start..boundary_behind(text, span.end).max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules;
+    use super::*;
+
+    #[test]
+    fn render_takes_any_span() {
+        let text = "a = \"ü\"\nb = 2\n";
+        for start in 0..20 {
+            for end in 0..20 {
+                let problem = Problem::new(&rules::SYNTAX, "a.b", start..end, "wrong")
+                    .related(end..start, "here")
+                    .help("mend it");
+                let out = render("x.toml", text, &[problem], start % 2 == 0);
+                assert!(out.contains("wrong") && out.contains("mend it"), "{out}");
+            }
+        }
+    }
+
+    #[test]
+    fn render_sorts_by_place_and_counts_what_it_leaves_out() {
+        let problem = |at: usize| Problem::new(&rules::SYNTAX, "", at..at, format!("at {at}"));
+        let out = render("x.toml", "a\nb\nc\n", &[problem(4), problem(0), problem(2)], false);
+        let place = |what: &str| out.find(what).unwrap();
+        assert!(place("at 0") < place("at 2") && place("at 2") < place("at 4"));
+        let many: Vec<_> = (0..60).map(|_| problem(0)).collect();
+        assert!(render("x.toml", "a", &many, false).contains("and 10 more problems"));
+    }
+}

@@ -1,0 +1,93 @@
+//! The rules of a manifest, each with the code that names it for good. `E` breaks the manifest, `W` warns.
+//!
+//! A code is never given to another rule; scripts and search engines remember it.
+
+/// One rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Such as `E0101`.
+    pub code: &'static str,
+    /// The rule in one sentence.
+    pub about: &'static str,
+}
+
+macro_rules! rules {
+    ($($name:ident $code:literal $about:literal;)*) => {
+        $(#[doc = $about] pub const $name: Rule = Rule { code: $code, about: $about };)*
+        /// All rules in the order of their topics.
+        pub const ALL: &[Rule] = &[$($name),*];
+    };
+}
+
+rules! {
+    SYNTAX "E0001" "The text is TOML.";
+    DUPLICATE_KEY "E0002" "A key or table is given once.";
+    MULTI_LINE_INLINE_TABLE "W0003" "An inline table stands on one line: only TOML 1.1 allows more, and editors lag behind.";
+    UNKNOWN_KEY "E0101" "Every key is known.";
+    NOT_SUPPORTED "E0102" "Every key that is given works; one that does not work yet is refused, never ignored.";
+    WRONG_TYPE "E0103" "A value has the type of its key.";
+    MISSING_KEY "E0104" "Required keys and tables are there.";
+    VERSION "E0105" "The version of the manifest is one that this podrun reads.";
+    APP_LIST "E0106" "Apps are named tables, not a list of tables.";
+    APP_DOTTED "E0107" "Names of apps have no dots.";
+    NO_APPS "E0108" "A pod has at least one app.";
+    UNKNOWN_WORD "E0109" "A value that is one of a few words is one of them.";
+    POD_NAME "E0201" "The pod's name is a DNS label.";
+    HOSTNAME "E0202" "The hostname has at most 64 bytes: letters, digits, `-`, `_` and `.`.";
+    LABEL_NAME "E0203" "Names of labels are made of lower-case letters, digits, `.`, `_`, `/` and `-`.";
+    STOP_TIMEOUT_SHORT "W0204" "The pod's stop-timeout is not shorter than an app's.";
+    NO_ESSENTIAL_APP "W0205" "With exit-policy essential there is an essential app.";
+    SIZE_FORM "E0310" "A size is a number of bytes, has a binary or metric unit, or is max.";
+    SIZE_RANGE "E0311" "A size fits into the kernel's counters.";
+    SIZE_AMBIGUOUS "E0312" "A size has a unit that every tool reads alike.";
+    CPUS_FORM "E0320" "A CPU amount is a number, thousandths (m) or hundredths (%).";
+    CPUS_RANGE "E0321" "A CPU amount is from 0.001 to 8192, in steps of a millionth.";
+    WEIGHT_FORM "E0330" "A CPU weight is a number, or idle.";
+    WEIGHT_RANGE "E0331" "A CPU weight is from 1 to 10000.";
+    NUMBERS_FORM "E0340" "A cpuset is a list of numbers and ranges.";
+    NUMBERS_RANGE "E0341" "Numbers in a cpuset are at most 8191.";
+    PIDS_FORM "E0350" "pids-max is a number, or max.";
+    PIDS_RANGE "E0351" "pids-max is from 1 to 4194304.";
+    PIDS_ONE "W0352" "An app that may have one task only cannot start any process or thread.";
+    DURATION_FORM "E0360" "A duration has a unit.";
+    DURATION_RANGE "E0361" "A duration is not longer than a hundred years, and more than 0 for the pod's stop.";
+    MEMORY_ORDER "E0370" "memory-min is not above memory-low, that not above memory-high, that not above memory-max.";
+    MEMORY_SMALL "E0371" "memory-max is at least 1MiB.";
+    ABOVE_POD "W0372" "An app's limit is not above the pod's, which binds anyway.";
+    MIN_SUM "E0373" "What is guaranteed to all apps together fits into what the pod has.";
+    PROTECTION_UNUSED "W0374" "An app's protection from reclaim needs one of the pod: no group protects more than its parent.";
+    CPUSET_OUTSIDE "E0375" "An app's cpuset is part of the pod's.";
+    APP_NAME "E0401" "An app's name has 1 to 32 lower-case letters, digits and `-`.";
+    PATH "E0402" "A path is absolute and has no `..`.";
+    WORKDIR "E0403" "A workdir is not below /proc.";
+    COMMAND "E0404" "A command is an absolute path, or a name to be found in the app's PATH.";
+    EMPTY_LIST "E0405" "A list that must have elements has some.";
+    NUL "E0406" "Nothing that goes to the kernel as text holds a NUL.";
+    ENV_NAME "E0407" "A variable's name is made of letters, digits and `_`.";
+    ENV_VALUE "E0408" "A variable's value is a string.";
+    ENV_SLIPPED "W0409" "No variable has the name of an app's key: it may have slipped below the env table.";
+    IDENTITY_FORM "E0410" "A user or group is an id or a name.";
+    IDENTITY_RANGE "E0411" "An id is from 0 to 2147483647.";
+    CAPABILITY "E0420" "A capability or a set of them is known.";
+    OOM_SCORE "E0430" "oom-score-adjust is from -1000 to 1000.";
+    RLIMIT_NAME "E0440" "A resource limit is known.";
+    RLIMIT_FORM "E0441" "A resource limit is a number, unlimited, or soft:hard.";
+    RLIMIT_RANGE "E0442" "A soft limit is not above its hard limit.";
+    SIGNAL "E0450" "A signal is known and can end a process.";
+    SUCCESS_CODE "E0460" "An exit code is from 0 to 255.";
+    UNKNOWN_APP "E0501" "An app that another depends on is in the manifest.";
+    CYCLE "E0502" "No app depends on itself, directly or through others.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn codes_are_given_once_and_say_their_severity() {
+        let mut codes: Vec<_> = ALL.iter().map(|rule| rule.code).collect();
+        codes.sort_unstable();
+        assert!(codes.windows(2).all(|two| two[0] != two[1]));
+        assert!(codes.iter().all(|code| code.len() == 5 && code.starts_with(['E', 'W'])));
+    }
+}
