@@ -1,5 +1,8 @@
 //! What each command does. A command returns its exit code, or an error that carries one.
 
+pub mod load;
+mod run;
+mod teller;
 mod version;
 
 use anyhow::Result;
@@ -13,6 +16,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Version(args) => version::run(args),
+        Command::Run(args) => run::run(&cli.globals, args),
         _ => anyhow::bail!("not in this build"),
     }
 }
