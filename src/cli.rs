@@ -298,11 +298,11 @@ A pod whose launcher has died stops in order; gc waits for that.
 
 Examples:
   podrun gc
-  podrun gc --older-than 2d       keep younger records
+  podrun gc --older-than 48h      keep younger records
   podrun gc --dry-run
   podrun gc --force               kill orphaned pods instead of waiting")]
 pub struct GcArgs {
-    /// Keep the records of pods that ended later than this, such as 30m or 2d
+    /// Keep the records of pods that ended later than this, such as 30m or 48h
     #[arg(long, value_name = "DUR")]
     pub older_than: Option<String>,
     /// Only say what would be removed

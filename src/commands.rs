@@ -1,22 +1,111 @@
 //! What each command does. A command returns its exit code, or an error that carries one.
+//!
+//! `run` and `plan` act on manifests; all others act on pods that are recorded. Where several pods are named,
+//! each is tried, each failure is told, and the first one decides the exit code.
 
-pub mod load;
-mod run;
-mod teller;
+mod check;
+mod gc;
+mod kill;
+mod ps;
+mod rm;
+mod status;
+mod stop;
+mod usage;
 mod version;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use podrun_abi::control;
 
 use crate::cli::{Cli, Command};
+use crate::error::{self, EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_USAGE, Note};
+use crate::output::write_stderr;
+use crate::pod::client::{self, Answer};
+use crate::pod::root::Root;
+use crate::pod::status::Status;
+use crate::pod::{Pod, gc as undo};
 
 /// Does what was typed and returns the exit code.
 ///
 /// # Errors
 /// Whatever kept it from being done.
 pub fn run(cli: &Cli) -> Result<u8> {
+    let root = || Root::open(&cli.globals.root);
     match &cli.command {
+        Command::Run(_) | Command::Plan(_) => anyhow::bail!("not in this build"),
+        Command::Check(args) => check::run(&cli.globals, args),
+        Command::Ps(args) => ps::run(&root()?, args),
+        Command::Status(args) => status::run(&root()?, args),
+        Command::Stop(args) => stop::run(&root()?, args),
+        Command::Kill(args) => kill::run(&root()?, args),
+        Command::Rm(args) => rm::run(&root()?, args),
+        Command::Gc(args) => gc::run(&root()?, args),
         Command::Version(args) => version::run(args),
-        Command::Run(args) => run::run(&cli.globals, args),
-        _ => anyhow::bail!("not in this build"),
     }
+}
+
+/// Does `each` to every item. A failure is told at once and does not keep the others from their turn.
+fn try_all<T>(items: impl IntoIterator<Item = T>, mut each: impl FnMut(T) -> Result<()>) -> u8 {
+    let mut code = 0;
+    for item in items {
+        if let Err(error) = each(item) {
+            write_stderr(&error::text(&error));
+            code = if code == 0 { error::exit_code(&error).unwrap_or(1) } else { code };
+        }
+    }
+    code
+}
+
+/// A value of the command line that its type refuses.
+fn usage<T>(refused: Result<T, crate::value::Refusal>) -> Result<T> {
+    refused.map_err(|refusal| {
+        let error = Err::<T, _>(anyhow!(refusal.message)).code(EXIT_USAGE);
+        let error = match refusal.help {
+            Some(help) => error.hint(help),
+            None => error,
+        };
+        error.err().unwrap_or_else(|| anyhow!("cannot say why"))
+    })
+}
+
+fn not_running(pod: &Pod) -> anyhow::Error {
+    anyhow!("pod `{}` is not running ({})", pod.name(), pod.status().phase.words())
+}
+
+/// The app must be in the pod, and run.
+fn check_app(pod: &Pod, status: &Status, app: &str) -> Result<()> {
+    let Some(found) = status.app(app) else {
+        return Err(anyhow!("pod `{}` has no app `{app}`", pod.name())).code(EXIT_NOT_FOUND);
+    };
+    if found.is_over() {
+        let words = found.words();
+        return Err(anyhow!("app `{app}` of pod `{}` is not running ({words})", pod.name()))
+            .code(EXIT_NOT_RUNNING);
+    }
+    Ok(())
+}
+
+/// Asks stage1. There are moments without one, after the launcher has begun and before it has ended; a pod
+/// that is dead is an error with its own exit code.
+fn ask(pod: &Pod, command: &control::Command) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    const ATTEMPTS: u32 = 500;
+    for _ in 0..ATTEMPTS {
+        if !pod.is_alive() {
+            return Err(not_running(pod)).code(EXIT_NOT_RUNNING);
+        }
+        if client::ask(pod, command.clone())? == Answer::Accepted {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(anyhow!("nobody answers for pod `{}`, though it is alive", pod.name()))
+        .hint(format!("`podrun rm -f {}` kills it", pod.id()))
+}
+
+/// What a pod has left that died without its launcher; its record stays.
+fn settle_dead(pod: &Pod) -> Result<()> {
+    undo::settle(pod, undo::Living::Wait)?;
+    Ok(())
 }

@@ -24,6 +24,7 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
 use plan::PlanRecord;
 use record::{PodRecord, Unreadable};
+use status::json::Identity;
 use status::{Liveness, Status};
 
 /// Eight hexadecimal digits, random: whatever the host sees of a pod is named by them.
@@ -122,6 +123,12 @@ impl Pod {
     /// When it is not there or says nothing.
     pub fn plan(&self) -> Result<PlanRecord, Unreadable> {
         record::read_bytes(&self.path.join(dir::PLAN)).and_then(|bytes| record::parse(&bytes))
+    }
+
+    /// Whose status it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { id: self.id.as_str(), name: self.name(), created_ms: self.created_ms() }
     }
 
     fn liveness(&self) -> Liveness {

@@ -26,7 +26,6 @@ pub const DEFAULT_ROOT: &str = "/run/podrun";
 /// The prefix of a directory that is not a pod yet.
 pub(super) const EMBRYO: &str = ".new-";
 /// The prefix of a directory that is a pod no more.
-#[allow(dead_code)]
 pub(super) const REMAINS: &str = ".old-";
 
 /// Names change under a lock that is held for microseconds; only a stopped process makes anybody wait.
@@ -143,7 +142,6 @@ impl Root {
     }
 
     /// Takes the name away from a pod, unless another pod has it by now.
-    #[allow(dead_code)]
     pub(super) fn release_name(&self, name: &str, id: &PodId) -> Result<()> {
         let _names = self.lock_names()?;
         if self.holder(name).as_ref() == Some(id) {
@@ -170,7 +168,7 @@ impl Root {
         PodId::parse(target.file_name()?.to_str()?)
     }
 
-    fn named(&self, name: &str) -> Option<Pod> {
+    pub(super) fn named(&self, name: &str) -> Option<Pod> {
         self.holder(name).and_then(|id| self.pod(id))
     }
 

@@ -196,7 +196,7 @@ fn phase_word(phase: &Phase) -> &'static str {
         Phase::Running => "running",
         Phase::Stopping { .. } => "stopping",
         Phase::Ended { .. } => "ended",
-        Phase::BootFailed { .. } => "boot-failed",
+        Phase::BootFailed { .. } => "boot_failed",
         Phase::Lost { .. } => "lost",
         Phase::Unknown { .. } => "unknown",
     }
@@ -208,7 +208,7 @@ fn state_word(state: &AppState) -> &'static str {
         AppState::Running { .. } => "running",
         AppState::Stopping { .. } => "stopping",
         AppState::Ended(outcome) => match outcome.end {
-            End::NotStarted { .. } => "not-started",
+            End::NotStarted { .. } => "not_started",
             End::Skipped => "skipped",
             End::Exited { .. } | End::Signaled { .. } => "ended",
         },
@@ -219,9 +219,9 @@ fn state_word(state: &AppState) -> &'static str {
 fn reason_word(reason: &StopReason) -> &'static str {
     match reason {
         StopReason::Finished => "finished",
-        StopReason::AppFailed { .. } => "app-failed",
+        StopReason::AppFailed { .. } => "app_failed",
         StopReason::Requested => "requested",
         StopReason::Killed => "killed",
-        StopReason::LauncherGone => "launcher-gone",
+        StopReason::LauncherGone => "launcher_gone",
     }
 }

@@ -1,0 +1,82 @@
+//! `podrun check`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::cli::{CheckArgs, Globals, TextFormat};
+use crate::error;
+use crate::manifest::{self, Problem, Severity};
+use crate::output::{write_json, write_stderr, write_stdout};
+use crate::pod::status::json::SCHEMA;
+
+#[derive(Serialize)]
+struct CheckJson {
+    schema: u32,
+    problems: Vec<ProblemJson>,
+}
+
+#[derive(Serialize)]
+struct ProblemJson {
+    file: String,
+    path: String,
+    line: usize,
+    col: usize,
+    severity: &'static str,
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+/// Says what is wrong with manifests. Problems are the output, so they go to standard output.
+///
+/// # Errors
+/// When standard output cannot be written; a file that cannot be read is told and counted.
+pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
+    let mut problems = Vec::new();
+    let mut passed = true;
+    for file in &args.files {
+        let text = match read(file) {
+            Ok(text) => text,
+            Err(error) => {
+                write_stderr(&error::text(&error));
+                passed = false;
+                continue;
+            }
+        };
+        let found = manifest::read(&text).problems;
+        passed &= !found.iter().any(|problem| args.strict || problem.severity == Severity::Error);
+        if !args.quiet && args.output == TextFormat::Text && !found.is_empty() {
+            let name = file.display().to_string();
+            write_stdout(&manifest::render(&name, &text, &found, globals.color.stdout()))?;
+        }
+        problems.extend(found.into_iter().map(|problem| to_json(file, &text, problem)));
+    }
+    if !args.quiet && args.output == TextFormat::Json {
+        write_json(&CheckJson { schema: SCHEMA, problems })?;
+    }
+    Ok(u8::from(!passed))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read manifest `{}`", path.display()))
+}
+
+fn to_json(file: &Path, text: &str, problem: Problem) -> ProblemJson {
+    let (line, col) = manifest::line_column(text, problem.span.start);
+    ProblemJson {
+        file: file.display().to_string(),
+        path: problem.path,
+        line,
+        col,
+        severity: match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        code: problem.code,
+        message: problem.message,
+        help: problem.help,
+    }
+}

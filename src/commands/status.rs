@@ -1,0 +1,155 @@
+//! `podrun status`.
+
+use anyhow::{Result, anyhow};
+
+use super::usage;
+use crate::cli::{StatusArgs, TextFormat};
+use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, Note};
+use crate::output::table::Table;
+use crate::output::{size, span, write_json, write_stdout};
+use crate::pod::Pod;
+use crate::pod::record::now_ms;
+use crate::pod::root::Root;
+use crate::pod::status::json::{AppJson, PodJson, UsageJson};
+use crate::pod::status::{AppState, AppStatus, Status};
+
+/// Says how a pod or one of its apps is.
+///
+/// # Errors
+/// When there is no such pod or app, or standard output cannot be written.
+pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
+    let pod = root.find(&args.pod.pod)?;
+    let is_alive = pod.is_alive();
+    let mut status = pod.status();
+    if let Some(name) = &args.pod.app {
+        status.apps.retain(|app| app.name == *name);
+        if status.apps.is_empty() {
+            return Err(anyhow!("pod `{}` has no app `{name}`", pod.name())).code(EXIT_NOT_FOUND);
+        }
+    }
+    let json = complete(&pod, &status, is_alive);
+    match (args.output, &args.pod.app) {
+        (TextFormat::Json, Some(_)) => json.apps.iter().try_for_each(write_json)?,
+        (TextFormat::Json, None) => write_json(&json)?,
+        (TextFormat::Text, _) => write_stdout(&text(&pod, &status, &json, now_ms()))?,
+    }
+    let runs = match &args.pod.app {
+        Some(_) => is_alive && status.running() > 0,
+        None => is_alive && !status.phase.is_over(),
+    };
+    Ok(if runs { 0 } else { EXIT_NOT_RUNNING })
+}
+
+/// The account, with what the kernel says about the groups of a living pod.
+fn complete(pod: &Pod, status: &Status, is_alive: bool) -> PodJson {
+    let mut json = status.to_json(pod.identity());
+    let Ok(plan) = pod.plan() else { return json };
+    if is_alive {
+        json.usage = usage::read(&plan.cgroup, None);
+        for (app, told) in json.apps.iter_mut().zip(&status.apps) {
+            if matches!(told.state, AppState::Running { .. } | AppState::Stopping { .. }) {
+                app.usage = usage::read(&plan.cgroup, Some(&app.name));
+            }
+        }
+    }
+    json.not_enforced = plan.cgroup.not_enforced;
+    json
+}
+
+fn text(pod: &Pod, status: &Status, json: &PodJson, now_ms: u64) -> String {
+    let mut text = format!("pod     {} ({})\n", pod.name(), pod.id());
+    text += &format!("status  {}{}\n", json.status, when(status, now_ms));
+    if let Some(memory) = memory(&json.usage) {
+        text += &format!("memory  {memory}\n");
+    }
+    if let Some(used) = json.usage.cpu_used_ns {
+        text += &format!("cpu     {} used\n", span(used / 1_000_000));
+    }
+    text += &format!("record  {}\n", pod.path().display());
+    if status.incomplete {
+        text += "note    some of its account cannot be read\n";
+    }
+    text += "\n";
+    text += &apps(&status.apps, &json.apps, now_ms).render();
+    if !json.not_enforced.is_empty() {
+        text += "\nnot enforced on this host:\n";
+        for limit in &json.not_enforced {
+            text += &format!("  {} {}: {}\n", limit.scope, limit.key, limit.reason);
+        }
+    }
+    text
+}
+
+/// `, since 2m 5s` or `, 2m ago after 12s`.
+fn when(status: &Status, now_ms: u64) -> String {
+    match (status.started_ms, status.ended_ms) {
+        (Some(started), Some(ended)) => {
+            let ago = span(now_ms.saturating_sub(ended));
+            format!(", {ago} ago after {}", span(ended.saturating_sub(started)))
+        }
+        (Some(started), None) if !status.phase.is_over() => {
+            format!(", since {}", span(now_ms.saturating_sub(started)))
+        }
+        _ => String::new(),
+    }
+}
+
+fn memory(usage: &UsageJson) -> Option<String> {
+    let mut parts = vec![format!("{} now", size(usage.memory_current_bytes?))];
+    parts.extend(usage.memory_peak_bytes.map(|bytes| format!("{} peak", size(bytes))));
+    parts.extend(usage.memory_max_bytes.map(|bytes| format!("{} at most", size(bytes))));
+    Some(parts.join(", "))
+}
+
+/// The PID is the one inside the pod.
+fn apps(statuses: &[AppStatus], apps: &[AppJson], now_ms: u64) -> Table {
+    let mut table = Table::new(&["APP", "PID", "TIME", "MEMORY", "PEAK", "MAX", "CPU", "STATUS"]);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    for (status, app) in statuses.iter().zip(apps) {
+        let time = match (app.ran_ms, status.started_ms) {
+            (Some(ran), _) => Some(ran),
+            (None, Some(started)) if !status.is_over() => Some(now_ms.saturating_sub(started)),
+            (None, _) => None,
+        };
+        let usage = &app.usage;
+        table.row(vec![
+            app.name.clone(),
+            or_dash(app.pid.map(|pid| pid.to_string())),
+            or_dash(time.map(span)),
+            or_dash(usage.memory_current_bytes.map(size)),
+            or_dash(usage.memory_peak_bytes.map(size)),
+            or_dash(usage.memory_max_bytes.map(size)),
+            or_dash(usage.cpu_used_ns.map(|used| span(used / 1_000_000))),
+            app.status.clone(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use podrun_abi::event::{Event, Record};
+
+    use super::*;
+
+    #[test]
+    fn times_are_relative() {
+        let mut status = Status::new(vec!["a".into()]);
+        assert_eq!(when(&status, 1000), "");
+        status.apply(&Record { version: 1, time_ms: 5000, monotonic_ms: 0, event: Event::Booted });
+        assert_eq!(when(&status, 65_000), ", since 1m");
+        let lost = Event::PodLost { cause: "x".into() };
+        status.apply(&Record { version: 1, time_ms: 17_000, monotonic_ms: 0, event: lost });
+        assert_eq!(when(&status, 137_000), ", 2m ago after 12s");
+    }
+
+    #[test]
+    fn memory_says_what_is_known() {
+        let mut usage = UsageJson::default();
+        assert_eq!(memory(&usage), None);
+        usage.memory_current_bytes = Some(1 << 20);
+        assert_eq!(memory(&usage).as_deref(), Some("1 MiB now"));
+        usage.memory_max_bytes = Some(25 << 20);
+        assert_eq!(memory(&usage).as_deref(), Some("1 MiB now, 25 MiB at most"));
+    }
+}
