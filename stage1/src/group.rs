@@ -149,18 +149,26 @@ impl Group {
 }
 
 impl OomCounts {
-    /// Whose limit was enforced between `self` and `after`; `None`: no process of the app was killed.
+    /// Whose limit was enforced between `self` and `after`; `None`: no process of the app was killed. A level
+    /// whose counter cannot be had (cgroup v1 has none where memory and its sum with swap have the same limit)
+    /// is found by leaving the others out, the lowest first.
     pub fn level_until(&self, after: &Self) -> Option<OomLevel> {
-        let moved = |before: Option<u64>, after: Option<u64>| before.zip(after).is_some_and(|(a, b)| a != b);
-        if !moved(self.kills, after.kills) {
+        if movement(self.kills, after.kills) != Some(true) {
             return None;
         }
-        Some(match () {
-            () if moved(self.app_hits, after.app_hits) => OomLevel::App,
-            () if moved(self.pod_hits, after.pod_hits) => OomLevel::Pod,
-            () => OomLevel::Host,
+        let app = movement(self.app_hits, after.app_hits);
+        let pod = movement(self.pod_hits, after.pod_hits);
+        Some(match (app, pod) {
+            (Some(true), _) | (None, Some(false) | None) => OomLevel::App,
+            (_, Some(true)) | (Some(false), None) => OomLevel::Pod,
+            (Some(false), Some(false)) => OomLevel::Host,
         })
     }
+}
+
+/// Whether a counter moved; `None`: it cannot be read.
+fn movement(before: Option<u64>, after: Option<u64>) -> Option<bool> {
+    before.zip(after).map(|(before, after)| before != after)
 }
 
 impl Meter {
@@ -257,7 +265,10 @@ mod tests {
             (counts(Some(1), Some(4), Some(6)), Some(OomLevel::App)),
             (counts(Some(1), Some(3), Some(6)), Some(OomLevel::Pod)),
             (counts(Some(1), Some(3), Some(5)), Some(OomLevel::Host)),
-            (counts(Some(1), None, None), Some(OomLevel::Host)),
+            (counts(Some(1), None, None), Some(OomLevel::App)),
+            (counts(Some(1), None, Some(5)), Some(OomLevel::App)),
+            (counts(Some(1), None, Some(6)), Some(OomLevel::Pod)),
+            (counts(Some(1), Some(3), None), Some(OomLevel::Pod)),
             (counts(None, None, None), None),
         ];
         for (after, expected) in cases {

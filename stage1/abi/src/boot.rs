@@ -194,6 +194,7 @@ pub struct AppCgroup {
     /// How many processes of the group the OOM killer killed.
     pub oom_kills: Option<Gauge>,
     /// How often the group's own memory limit was hit; with [`Pod::oom_hits`] it tells the level of a kill.
+    /// `None` where the host has no such counter: the level is then found by leaving the others out.
     pub oom_hits: Option<Gauge>,
     /// The most memory the group ever used, in bytes.
     pub memory_peak: Option<Gauge>,
