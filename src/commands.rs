@@ -6,10 +6,13 @@
 mod check;
 mod gc;
 mod kill;
+pub mod load;
 mod ps;
 mod rm;
+mod run;
 mod status;
 mod stop;
+mod teller;
 mod usage;
 mod version;
 
@@ -33,7 +36,8 @@ use crate::pod::{Pod, gc as undo};
 pub fn run(cli: &Cli) -> Result<u8> {
     let root = || Root::open(&cli.globals.root);
     match &cli.command {
-        Command::Run(_) | Command::Plan(_) => anyhow::bail!("not in this build"),
+        Command::Run(args) => run::run(&cli.globals, args),
+        Command::Plan(_) => anyhow::bail!("not in this build"),
         Command::Check(args) => check::run(&cli.globals, args),
         Command::Ps(args) => ps::run(&root()?, args),
         Command::Status(args) => status::run(&root()?, args),

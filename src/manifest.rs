@@ -9,6 +9,7 @@ mod app;
 mod isolators;
 pub mod keys;
 mod known;
+mod locate;
 mod order;
 mod pod;
 mod problem;
@@ -24,6 +25,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::app::App;
 use self::isolators::together::{self, Block};
+pub use self::locate::locate;
 use self::pod::Pod;
 pub use self::problem::{Problem, Severity, line_column};
 pub use self::render::render;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
+use super::load;
 use crate::cli::{CheckArgs, Globals, TextFormat};
 use crate::error;
 use crate::manifest::{self, Problem, Severity};
@@ -38,7 +39,7 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
     let mut problems = Vec::new();
     let mut passed = true;
     for file in &args.files {
-        let text = match read(file) {
+        let text = match load::text(file) {
             Ok(text) => text,
             Err(error) => {
                 write_stderr(&error::text(&error));
@@ -58,10 +59,6 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
         write_json(&CheckJson { schema: SCHEMA, problems })?;
     }
     Ok(u8::from(!passed))
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read manifest `{}`", path.display()))
 }
 
 fn to_json(file: &Path, text: &str, problem: Problem) -> ProblemJson {

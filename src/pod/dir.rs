@@ -8,7 +8,7 @@
 //! refuses, so two readers never take each other for a pod.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use podrun_abi::event::{Event, Record};
 
 use super::PodId;
 use super::record::{self, PodRecord};
@@ -146,6 +147,27 @@ impl PodDir {
     /// When the disk is full.
     pub fn events(&self) -> Result<OwnedFd> {
         open_events(&self.path).map(OwnedFd::from)
+    }
+
+    /// Appends an event of the launcher's own, what stage1 cannot say any more, and returns its record. A full
+    /// disk loses it: the account is then incomplete, which is better than a launcher that fails for it.
+    pub fn append(&self, event: Event) -> Record {
+        let record = super::events::stamp(event);
+        if let Ok(mut line) = serde_json::to_vec(&record) {
+            line.push(b'\n');
+            let _ = open_events(&self.path).map(|mut file| file.write_all(&line));
+        }
+        record
+    }
+
+    /// Removes the directory and lets the name go: of a pod that never ran, or of which nothing is to stay.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn discard(self, root: &Root) -> Result<()> {
+        root.release_name(&self.record.name, &self.id)?;
+        std::fs::remove_dir_all(&self.path)
+            .with_context(|| format!("cannot remove `{}`", self.path.display()))
     }
 
     /// Makes the control socket and listens on it; non-blocking.

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use podrun_abi::event::Record;
+use podrun_abi::event::{Event, Record};
 use podrun_abi::{PACKET_BYTES_MAX, VERSION};
 use serde::Deserialize;
 
@@ -70,6 +70,16 @@ fn each_line(mut reader: impl BufRead, mut take: impl FnMut(Record)) -> Unread {
             }
         }
     }
+}
+
+/// An event with the time of this moment.
+#[must_use]
+pub fn stamp(event: Event) -> Record {
+    use nix::time::{ClockId, clock_gettime};
+    let monotonic =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
+    let monotonic_ms = u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX);
+    Record { version: VERSION, time_ms: record::now_ms(), monotonic_ms, event }
 }
 
 fn parse(line: &[u8]) -> Result<Record, Unreadable> {

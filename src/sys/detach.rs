@@ -44,6 +44,23 @@ pub fn double_fork() -> anyhow::Result<Side> {
     Ok(Side::Daemon(writer))
 }
 
+/// Standard input, output and error become the null device, so that nothing keeps the caller's terminal or
+/// pipes open; the working directory becomes `/`, so that nothing keeps a file system busy.
+///
+/// # Errors
+/// When there is no `/dev/null`.
+pub fn leave_terminal() -> anyhow::Result<()> {
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("cannot open `/dev/null`")?;
+    nix::unistd::dup2_stdin(&null).context("cannot replace standard input")?;
+    nix::unistd::dup2_stdout(&null).context("cannot replace standard output")?;
+    nix::unistd::dup2_stderr(&null).context("cannot replace standard error")?;
+    nix::unistd::chdir("/").context("cannot enter `/`")
+}
+
 fn fork_checked() -> anyhow::Result<Option<Pid>> {
     // SAFETY: `double_fork` has made sure that this is the only thread, so no lock can be held by one that
     // does not exist in the child; the child may run any code.

@@ -1,0 +1,205 @@
+//! `podrun run`: from a manifest to an exit code.
+//!
+//! In the foreground this process stays with the pod. With `-d` a daemon does, and this process waits until
+//! the pod is up or has failed, so that `run -d` tells the truth.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, anyhow};
+use serde::{Deserialize, Serialize};
+
+use super::load::{self, Loaded};
+use super::teller::Teller;
+use crate::cli::{Driver, Globals, RunArgs};
+use crate::error::{self, EXIT_PODRUN_FAILED, Note};
+use crate::launch::{self, Launched, Stream};
+use crate::monitor::intent::Signals;
+use crate::monitor::sink::{Foreground, Sink};
+use crate::monitor::{self, Verdict};
+use crate::output::log_file::LogFile;
+use crate::output::prefix::{Outputs, Prefixer, Style};
+use crate::output::{write_stderr, write_stdout};
+use crate::plan::{Plan, Request};
+use crate::pod::dir::PodDir;
+use crate::pod::root::Root;
+use crate::pod::status::Status;
+use crate::sys::detach::{self, Side};
+
+/// What the daemon of `run -d` reports, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The pod is up, or has ended well before anybody could look.
+    Up {
+        /// The pod's id.
+        id: String,
+    },
+    /// It is not.
+    Failed {
+        /// For the exit.
+        code: u8,
+        /// For standard error, lines with their newlines.
+        text: String,
+    },
+}
+
+/// Runs a pod and returns its exit code.
+///
+/// # Errors
+/// Whatever kept the pod from starting.
+pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
+    if args.driver == Driver::Systemd {
+        return Err(anyhow!("cannot use driver `systemd`: it is not supported yet"))
+            .hint("leave `--driver` out, or use `--driver cgroupfs`");
+    }
+    let loaded = load::manifest(&args.manifest, globals.color.stderr())?;
+    write_stderr(&loaded.warnings);
+    if !args.detach {
+        return start(globals, args, &loaded, None);
+    }
+    match detach::double_fork()? {
+        Side::Caller(reader) => await_report(reader),
+        Side::Daemon(writer) => std::process::exit(daemon(globals, args, &loaded, writer).into()),
+    }
+}
+
+/// The life of the process that stays behind with `-d`.
+fn daemon(globals: &Globals, args: &RunArgs, loaded: &Loaded, writer: OwnedFd) -> u8 {
+    let mut writer = File::from(writer);
+    let done = detach::leave_terminal().and_then(|()| start(globals, args, loaded, Some(&mut writer)));
+    done.unwrap_or_else(|e| {
+        let code = error::exit_code(&e).unwrap_or(EXIT_PODRUN_FAILED);
+        report(&mut writer, &Report::Failed { code, text: error::text(&e) });
+        code
+    })
+}
+
+/// One JSON text; a caller that has gone away does not matter.
+pub(super) fn report(writer: &mut File, report: &Report) {
+    if let Ok(text) = serde_json::to_vec(report) {
+        let _ = writer.write_all(&text);
+    }
+}
+
+/// Waits for the daemon's word; end of file without one means that it was killed.
+fn await_report(reader: OwnedFd) -> anyhow::Result<u8> {
+    let mut text = String::new();
+    let mut reader = File::from(reader);
+    let mut deserializer = serde_json::Deserializer::from_reader(&mut reader);
+    match Report::deserialize(&mut deserializer) {
+        Ok(Report::Up { id }) => {
+            write_stdout(&format!("{id}\n"))?;
+            Ok(0)
+        }
+        Ok(Report::Failed { code, text }) => {
+            write_stderr(&text);
+            Ok(code)
+        }
+        Err(_) => {
+            reader.read_to_string(&mut text).ok();
+            Err(anyhow!("the detached launcher died before the pod was up"))
+        }
+    }
+}
+
+/// From the spec to the end of the pod.
+fn start(
+    globals: &Globals,
+    args: &RunArgs,
+    loaded: &Loaded,
+    daemon: Option<&mut File>,
+) -> anyhow::Result<u8> {
+    let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
+    let root = Root::open(&globals.root)?;
+    let dir = root.create(name).with_context(|| format!("cannot start pod `{name}`"))?;
+    match launch_in(globals, args, loaded, &dir) {
+        Ok((plan, launched, mut signals)) => {
+            let code = watch(globals, args, (&plan, launched), &mut signals, (&dir, daemon))
+                .with_context(|| format!("cannot watch pod `{name}`"))?;
+            if args.rm {
+                dir.discard(&root)?;
+            }
+            Ok(code)
+        }
+        // Nothing has run, so there is nothing to remember.
+        Err(error) => match dir.discard(&root) {
+            Ok(()) => Err(error),
+            Err(left) => Err(error.context(format!("the pod's directory could not be removed ({left:#})"))),
+        },
+    }
+}
+
+/// Decides and launches. The handlers for our signals come before the clone, or one in between would be lost.
+fn launch_in(
+    globals: &Globals,
+    args: &RunArgs,
+    loaded: &Loaded,
+    dir: &PodDir,
+) -> anyhow::Result<(Plan, Launched, Signals)> {
+    let request = Request { id: dir.id.to_string(), name: args.name.clone() };
+    let plan = load::plan(loaded, &request, globals.color.stderr())?;
+    dir.write_manifest(&loaded.text)?;
+    dir.write_plan(&serde_json::to_vec(&plan).context("cannot write the plan")?)?;
+    let signals = Signals::new()?;
+    let launched = launch::start(&plan, dir).with_context(|| format!("cannot start pod `{}`", plan.pod))?;
+    Ok((plan, launched, signals))
+}
+
+/// Stays with the pod to its end.
+fn watch(
+    globals: &Globals,
+    args: &RunArgs,
+    (plan, launched): (&Plan, Launched),
+    signals: &mut Signals,
+    (dir, daemon): (&PodDir, Option<&mut File>),
+) -> anyhow::Result<u8> {
+    let names: Vec<String> = plan.apps.iter().map(|app| app.name.clone()).collect();
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let mut sink = match &daemon {
+        Some(_) => Sink::Files(log_files(dir, &names, &launched)?),
+        None => {
+            let prefixer = Prefixer::new(names.iter().map(String::as_str), style(globals, args), outputs());
+            Sink::Foreground(Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd()))
+        }
+    };
+    let mut teller = Teller::new(dir, Status::new(names), daemon);
+    let verdict = monitor::run(launched, signals, &mut sink, &mut teller)?;
+    conclude(&verdict, &mut sink, &mut teller);
+    Ok(verdict.code)
+}
+
+/// The last words: to the terminal, to the record, to the caller of `run -d` who still waits.
+fn conclude(verdict: &Verdict, sink: &mut Sink<'_>, teller: &mut Teller<'_>) {
+    if let Some(message) = &verdict.message {
+        sink.note(message);
+        sink.finish();
+    }
+    teller.conclude(verdict);
+}
+
+fn log_files(dir: &PodDir, names: &[String], launched: &Launched) -> anyhow::Result<Vec<LogFile>> {
+    let folder = dir.log_dir()?;
+    let file = |output: &launch::Output| {
+        let stream = match output.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        let app = names.get(output.app).map_or("", String::as_str);
+        LogFile::create(&folder, &format!("{app}.{stream}"))
+    };
+    launched.outputs.iter().map(file).collect()
+}
+
+fn style(globals: &Globals, args: &RunArgs) -> Style {
+    match (args.no_log_prefix, globals.color.stdout()) {
+        (true, _) => Style::Raw,
+        (false, true) => Style::Colored,
+        (false, false) => Style::Plain,
+    }
+}
+
+fn outputs() -> Outputs {
+    let both = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    if both { Outputs::Together } else { Outputs::Apart }
+}

@@ -1,0 +1,199 @@
+//! The launcher's life beside a running pod: records in, commands out, output on, and the end.
+//!
+//! One thread, one poll: stage1's socket, its pidfd, the apps' pipes, our signals. What happened is folded
+//! into the status by `pod::status`; what a signal asks for is decided by [`intent`]; the rest is moving bytes.
+//! Nothing wakes it up when nothing happens. stage1 does all of the pod's work: when this process dies, stage1
+//! sees the closed socket and stops the pod in order.
+
+pub mod intent;
+pub mod outlet;
+pub mod sink;
+mod wiring;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::wait::WaitStatus;
+use podrun_abi::PACKET_BYTES_MAX;
+use podrun_abi::control::Command;
+use podrun_abi::event::{Event, Record, StopReason};
+use podrun_abi::failure::StartFailure;
+
+use crate::launch::{self, Launched};
+use crate::sys::pidfd;
+use intent::{Intent, Signals};
+use sink::Sink;
+use wiring::{Ready, Wiring};
+
+/// How long leftovers of a pod that has ended may take to go away.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How the pod ended, for the exit code and the last line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Exit code of `podrun run`.
+    pub code: u8,
+    /// What has to be said about it: lower case, no full stop.
+    pub message: Option<String>,
+}
+
+/// Told of everything that happens to a pod while it is watched.
+pub trait Watcher {
+    /// A record of stage1. Lines for people go into the sink.
+    fn record(&mut self, record: &Record, sink: &mut Sink<'_>);
+    /// Several records may have come; the status may be written once for all of them.
+    fn settle(&mut self);
+    /// Somebody wants to know how the pod is.
+    fn dump(&mut self, sink: &mut Sink<'_>);
+}
+
+/// What was learned from stage1 about the end.
+#[derive(Default)]
+struct Ending {
+    ended: Option<(u8, StopReason, Option<String>)>,
+    boot_failure: Option<StartFailure>,
+    stage1: Option<WaitStatus>,
+}
+
+/// Stays with the pod until nothing of it is left.
+///
+/// # Errors
+/// Of our own making only (no descriptor for the poll and the like); the pod's end is a [`Verdict`].
+pub fn run(
+    launched: Launched,
+    signals: &mut Signals,
+    sink: &mut Sink<'_>,
+    watcher: &mut dyn Watcher,
+) -> anyhow::Result<Verdict> {
+    let mut wiring = Wiring::new(&launched, signals)?;
+    let mut ending = Ending::default();
+    while ending.stage1.is_none() {
+        wiring.watch_sink(sink)?;
+        for ready in wiring.wait(sink.deadline())? {
+            match ready {
+                Ready::Signals => obey(signals, &launched.socket, sink, watcher)?,
+                Ready::Socket => read_records(&launched.socket, &mut ending, sink, watcher)?,
+                Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
+                Ready::Sink => sink.flush(),
+                Ready::Output(index) => wiring.pump(&launched.outputs, index, sink)?,
+            }
+        }
+        sink.tick(Instant::now());
+        if sink.is_closed() && signals.once_closed() {
+            stop(&launched.socket, sink, "standard output was closed")?;
+        }
+    }
+    read_records(&launched.socket, &mut ending, sink, watcher)?;
+    wiring.drain(&launched.outputs, sink)?;
+    sink.finish();
+    finish(launched, &ending, signals)
+}
+
+/// Does what our signals ask for.
+fn obey(
+    signals: &mut Signals,
+    socket: &OwnedFd,
+    sink: &mut Sink<'_>,
+    watcher: &mut dyn Watcher,
+) -> anyhow::Result<()> {
+    for intent in signals.intents() {
+        match intent {
+            Intent::Stop { why } => stop(socket, sink, why)?,
+            Intent::Kill => told(launch::tell(socket, Command::Kill { apps: Vec::new() }))?,
+            Intent::Forward(signal) => {
+                let command = Command::Signal { apps: Vec::new(), signal, all_processes: false };
+                told(launch::tell(socket, command))?;
+            }
+            Intent::Note(words) => sink.note(words),
+            Intent::Dump => watcher.dump(sink),
+        }
+    }
+    Ok(())
+}
+
+fn stop(socket: &OwnedFd, sink: &mut Sink<'_>, why: &str) -> anyhow::Result<()> {
+    sink.note(&format!("stopping the pod ({why})"));
+    told(launch::tell(socket, Command::Stop { apps: Vec::new(), timeout_ms: None }))
+}
+
+/// A stage1 that is gone already needs no command: its pidfd says the rest.
+fn told(sent: anyhow::Result<()>) -> anyhow::Result<()> {
+    match sent {
+        Err(e) if matches!(e.downcast_ref::<Errno>(), Some(Errno::EPIPE | Errno::ECONNRESET)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Takes every record that waits on the socket.
+fn read_records(
+    socket: &OwnedFd,
+    ending: &mut Ending,
+    sink: &mut Sink<'_>,
+    watcher: &mut dyn Watcher,
+) -> anyhow::Result<()> {
+    let mut packet = vec![0; PACKET_BYTES_MAX];
+    loop {
+        let length = match recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            Ok(0) | Err(Errno::EAGAIN | Errno::ECONNRESET) => break,
+            Ok(length) => length,
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(e).context("cannot read from stage1"),
+        };
+        // What comes from inside is untrusted: a packet that is no record is skipped, never acted upon.
+        let Ok(record) = serde_json::from_slice::<Record>(&packet[..length]) else { continue };
+        match &record.event {
+            Event::PodEnded { code, reason, decided_by } => {
+                ending.ended = Some((*code, reason.clone(), decided_by.clone()));
+            }
+            Event::BootFailed { failure } => ending.boot_failure = Some(failure.clone()),
+            _ => {}
+        }
+        watcher.record(&record, sink);
+    }
+    watcher.settle();
+    Ok(())
+}
+
+/// Removes the groups and says how it ended.
+fn finish(launched: Launched, ending: &Ending, signals: &Signals) -> anyhow::Result<Verdict> {
+    let cgroup = launched.cgroup;
+    let removed = cgroup.remove(Instant::now() + REMOVE_DEADLINE).or_else(|_| {
+        cgroup.kill()?;
+        cgroup.remove(Instant::now() + REMOVE_DEADLINE)
+    });
+    let mut verdict = verdict(ending, signals);
+    if let Err(left) = removed {
+        verdict.code = if verdict.code == 0 { 125 } else { verdict.code };
+        verdict.message = Some(format!("{left:#}"));
+    }
+    Ok(verdict)
+}
+
+fn verdict(ending: &Ending, signals: &Signals) -> Verdict {
+    if let Some(failure) = &ending.boot_failure {
+        return Verdict { code: 125, message: Some(format!("stage1 {failure}")) };
+    }
+    match &ending.ended {
+        // Lets a shell loop end: the shell looks for 130 (compose's 0 does not).
+        Some((0, StopReason::Requested, _)) if signals.interrupted() => Verdict { code: 130, message: None },
+        Some((code, _, _)) => Verdict { code: *code, message: None },
+        None => lost(ending.stage1),
+    }
+}
+
+/// stage1 ended without its last words.
+fn lost(stage1: Option<WaitStatus>) -> Verdict {
+    match stage1 {
+        Some(WaitStatus::Signaled(_, signal, _)) => Verdict {
+            code: u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
+            message: Some(format!("stage1 was killed by {signal}; every process of the pod died with it")),
+        },
+        Some(WaitStatus::Exited(_, code)) => {
+            Verdict { code: 125, message: Some(format!("stage1 ended with code {code} and without a word")) }
+        }
+        _ => Verdict { code: 125, message: Some("stage1 is gone without a word".to_owned()) },
+    }
+}
