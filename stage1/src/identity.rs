@@ -82,8 +82,9 @@ fn limit_bounding(wanted: u64) -> Result<(), StartFailure> {
             Ok(is_set) if is_set == is_wanted => Ok(()),
             Ok(true) => process::drop_bounding(number),
             Ok(false) => Err(Errno::EPERM),
-            // Numbers beyond those of this kernel.
-            Err(Errno::EINVAL) if !is_wanted => return Ok(()),
+            // The kernel knows no more, and no more are wanted.
+            Err(Errno::EINVAL) if wanted >> number == 0 => return Ok(()),
+            Err(Errno::EINVAL) if !is_wanted => Ok(()),
             Err(errno) => Err(errno),
         };
         done.or_fail(Step::SetCapabilities, &capability_name(number))?;

@@ -100,6 +100,8 @@ impl Process {
         }
         match handles.group.verify(*pid) {
             Ok(()) => spawn::release(channel),
+            // A zombie is in no list. Why it ended is told by what it still has to say, or by its progress.
+            Err(_) if process::has_ended(pidfd) => {}
             Err(failure) => {
                 spawn::refuse(pidfd);
                 self.failure = Some(failure);

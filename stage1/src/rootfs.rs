@@ -103,7 +103,7 @@ impl Root {
     /// Opens a directory of the root that is reached without a symbolic link, and makes it when it may be made.
     fn open(&self, path: &str) -> Result<OwnedFd, Errno> {
         let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
         match openat2(&self.directory, path, how) {
             Err(Errno::ENOENT) if self.writable => {

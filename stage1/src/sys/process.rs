@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU8;
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use podrun_abi::control::Signal;
 use podrun_abi::event::End;
 
@@ -89,6 +90,13 @@ pub fn reap_any() -> Result<Option<(i32, End)>, Errno> {
         code => End::Signaled { signal: status, core: code == libc::CLD_DUMPED },
     };
     Ok(Some((pid, end)))
+}
+
+/// Whether the child behind `pidfd` has ended; it stays to be reaped.
+pub fn has_ended(pidfd: &impl AsFd) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // An error is that of a status which nix has no word for, or of a child that was reaped.
+    !matches!(waitid(Id::PIDFd(pidfd.as_fd()), flags), Ok(WaitStatus::StillAlive))
 }
 
 /// Ends this process without running anything that was registered for its end: for a forked child.

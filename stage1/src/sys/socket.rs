@@ -42,7 +42,9 @@ fn receive_with(socket: &impl AsFd, buffer: &mut [u8], flags: MsgFlags) -> Recei
             Ok(0) => return Received::Closed,
             Ok(length) if length > buffer.len() => return Received::TooLong,
             Ok(length) => return Received::Packet(length),
-            Err(Errno::EINTR) => {}
+            // unix(7) tells once, before what is still to be read, that the other end was closed with something
+            // unread in it.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(Errno::EAGAIN) => return Received::Nothing,
             Err(_) => return Received::Closed,
         }
