@@ -14,13 +14,14 @@
 use std::time::{Duration, Instant};
 
 use podrun_abi::boot::{App as AppPlan, ExitPolicy, Pod};
-use podrun_abi::control::{Command, Signal};
+use podrun_abi::control::Signal;
 use podrun_abi::event::{End, Event as Told, Outcome, StopReason};
 use podrun_abi::failure::StartFailure;
 
 use self::app::{App, KILL_DEADLINE, KILLED, SIGKILL, State, later};
 
 mod app;
+mod command;
 
 /// An app by its place in `Boot::apps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,24 +129,6 @@ impl Supervisor {
             stopping: None,
             failed_first: None,
             timed_out_first: None,
-        }
-    }
-
-    /// What `command` means here, or why it cannot be done: lower case, no full stop.
-    pub fn parse_command(&self, command: &Command) -> Result<Event, String> {
-        match command {
-            Command::Go => Ok(Event::Go),
-            Command::Stop { apps, timeout_ms } => {
-                Ok(Event::Stop(self.find_all(apps)?, timeout_ms.map(Duration::from_millis)))
-            }
-            Command::Kill { apps } => Ok(Event::Kill(self.find_all(apps)?)),
-            Command::Signal { apps, signal, all_processes } => {
-                if !(1..=64).contains(signal) {
-                    return Err(format!("`{signal}` is not a signal: 1 to 64"));
-                }
-                let reach = if *all_processes { Reach::All } else { Reach::Main };
-                Ok(Event::Signal(self.find_running(apps)?, *signal, reach))
-            }
         }
     }
 
@@ -472,26 +455,6 @@ impl Supervisor {
 
     fn everything_killed(&self) -> bool {
         self.apps.iter().all(|app| app.is_over() || app.was_killed() || !app.can_be_asked())
-    }
-
-    fn find_all(&self, names: &[String]) -> Result<Vec<AppIndex>, String> {
-        names.iter().map(|name| self.find(name)).collect()
-    }
-
-    fn find_running(&self, names: &[String]) -> Result<Vec<AppIndex>, String> {
-        if names.is_empty() {
-            return Ok(self.indices().filter(|index| self.app(*index).is_running()).collect());
-        }
-        let apps = self.find_all(names)?;
-        match apps.iter().find(|index| !self.app(**index).is_running()) {
-            Some(index) => Err(format!("app `{}` is not running", self.app(*index).name)),
-            None => Ok(apps),
-        }
-    }
-
-    fn find(&self, name: &str) -> Result<AppIndex, String> {
-        let found = self.apps.iter().position(|app| app.name == name);
-        found.map(AppIndex).ok_or_else(|| format!("no app `{name}` in this pod"))
     }
 
     fn indices(&self) -> impl DoubleEndedIterator<Item = AppIndex> + use<> {

@@ -420,16 +420,11 @@ fn signals_from_outside_stop_and_those_from_inside_do_not() {
         let refused = pod.ask(Command::Kill { apps: vec!["b".into()] });
         assert_eq!(refused, Reply::Refused { reason: "no app `b` in this pod".into() });
         assert!(!pod.output("a").is_empty());
-        assert_eq!(nix::errno::Errno::result(kill(pod.stage1(), signal)), Ok(0));
+        pod.signal_stage1(signal);
         assert_eq!(pod.finish(), code, "{:#?}", pod.seen);
         let told = pod.seen.iter().any(|event| *event == Event::PodStopping { reason: reason.clone() });
         assert!(told, "{:#?}", pod.seen);
     }
-}
-
-fn kill(pid: i32, signal: i32) -> i32 {
-    // SAFETY: kill takes numbers; the pid is that of this test's own child's child.
-    unsafe { libc::kill(pid, signal) }
 }
 
 #[test]

@@ -5,11 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod sys;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as Standard};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -268,6 +269,11 @@ impl Pod {
         children.trim().parse().unwrap()
     }
 
+    /// Sends stage1 a signal from outside the pod.
+    pub fn signal_stage1(&self, signal: i32) {
+        sys::kill(self.stage1(), signal);
+    }
+
     /// Every process that is in a group of the pod, in any hierarchy.
     pub fn processes(&self) -> Vec<i32> {
         let groups = self.apps.iter().flat_map(|app| group_paths(&self.label, app));
@@ -370,19 +376,10 @@ fn execute(boot: &Boot, kept: &mut Vec<OwnedFd>) -> Child {
     command.args(["--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--"]);
     command.arg(env!("CARGO_BIN_EXE_podrun-stage1")).arg(number.to_string());
     command.stdin(Standard::null()).stdout(Standard::null()).env_clear().env("PATH", "/usr/bin:/bin");
-    let inherit = move || numbers.iter().try_for_each(|number| make_inherited(*number));
-    // SAFETY: the closure runs between fork and exec and only calls fcntl, which is async-signal-safe; the vector
-    // was made before the fork.
-    unsafe { command.pre_exec(inherit) };
+    sys::inherit(&mut command, numbers);
     let child = command.spawn().expect("unshare of util-linux");
     kept.clear();
     child
-}
-
-fn make_inherited(number: RawFd) -> std::io::Result<()> {
-    // SAFETY: fcntl takes numbers.
-    let done = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
-    if done == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The static probe, built when the workspace was not built as a whole.
