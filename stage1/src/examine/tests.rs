@@ -1,3 +1,5 @@
+//! Tables over real and made files, whole and broken.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 

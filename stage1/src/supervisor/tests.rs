@@ -1,3 +1,5 @@
+//! The table by hand: each test is a short life of a pod; the last one tries every order of events.
+
 use podrun_abi::boot::*;
 
 use super::*;

@@ -3,6 +3,7 @@
 //! `unshare` of util-linux makes the namespaces; cgroups are made below the test's own, in cgroup2, memory and
 //! pids. A dropped [`Pod`] leaves nothing: no process, no group, no directory.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod sys;
