@@ -1,0 +1,39 @@
+//! `podrun plan`: what `run` would do on this host, without doing it and without root.
+
+use anyhow::{Result, anyhow};
+
+use super::load;
+use crate::cli::{Globals, PlanArgs, TextFormat};
+use crate::error::{EXIT_USAGE, Note};
+use crate::output::{write_json, write_stderr, write_stdout};
+use crate::plan::{Plan, Request, render};
+
+/// Stands for the id that a pod gets when it is made.
+const NO_ID: &str = "ID";
+
+/// Prints the plan.
+///
+/// # Errors
+/// What is wrong with the manifest, or cannot be done on this host.
+pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
+    let color = globals.color.stderr();
+    let loaded = load::manifest(&args.manifest, color)?;
+    write_stderr(&loaded.warnings);
+    let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
+    let plan = load::plan(&loaded, &request, color)?;
+    let only = args.app.as_deref();
+    match (args.output, only) {
+        (_, Some(app)) if plan.apps.iter().all(|a| a.name != app) => no_such_app(&plan, app)?,
+        (TextFormat::Text, _) => write_stdout(&render(&plan, only))?,
+        (TextFormat::Json, None) => write_json(&plan)?,
+        (TextFormat::Json, Some(app)) => write_json(&plan.apps.iter().find(|a| a.name == app))?,
+    }
+    Ok(0)
+}
+
+fn no_such_app(plan: &Plan, app: &str) -> Result<()> {
+    let names: Vec<&str> = plan.apps.iter().map(|a| a.name.as_str()).collect();
+    Err(anyhow!("pod `{}` has no app `{app}`", plan.pod))
+        .hint(format!("its apps are {}", names.join(", ")))
+        .code(EXIT_USAGE)
+}
