@@ -7,6 +7,7 @@ mod check;
 mod gc;
 mod kill;
 pub mod load;
+mod plan;
 mod ps;
 mod rm;
 mod run;
@@ -37,7 +38,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     let root = || Root::open(&cli.globals.root);
     match &cli.command {
         Command::Run(args) => run::run(&cli.globals, args),
-        Command::Plan(_) => anyhow::bail!("not in this build"),
+        Command::Plan(args) => plan::run(&cli.globals, args),
         Command::Check(args) => check::run(&cli.globals, args),
         Command::Ps(args) => ps::run(&root()?, args),
         Command::Status(args) => status::run(&root()?, args),

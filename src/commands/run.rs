@@ -23,6 +23,7 @@ use crate::output::prefix::{Outputs, Prefixer, Style};
 use crate::output::{write_stderr, write_stdout};
 use crate::plan::{Plan, Request};
 use crate::pod::dir::PodDir;
+use crate::pod::gc;
 use crate::pod::root::Root;
 use crate::pod::status::Status;
 use crate::sys::detach::{self, Side};
@@ -112,6 +113,7 @@ fn start(
 ) -> anyhow::Result<u8> {
     let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
     let root = Root::open(&globals.root)?;
+    gc::settle_name(&root, name).with_context(|| format!("cannot start pod `{name}`"))?;
     let dir = root.create(name).with_context(|| format!("cannot start pod `{name}`"))?;
     match launch_in(globals, args, loaded, &dir) {
         Ok((plan, launched, mut signals)) => {

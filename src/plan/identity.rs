@@ -6,11 +6,7 @@ use super::Refusal;
 use crate::host::RootFacts;
 use crate::passwd::{Accounts, User};
 use crate::spec::{AppSpec, Capabilities, IdOrName};
-
-/// podman's default bounding set: CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP
-/// NET_BIND_SERVICE SYS_CHROOT SETFCAP, bit n for capability n (capabilities(7)).
-const DEFAULT_CAPABILITIES: u64 =
-    1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 31;
+use crate::value::capability;
 
 /// Numbers, and the passwd line they come from when there is one.
 pub struct Who {
@@ -68,7 +64,7 @@ pub fn resolve(app: &AppSpec, facts: &RootFacts) -> Result<Who, Vec<Refusal>> {
 /// execve(2), so it is given where the author has listed capabilities, and only there.
 fn capability_sets(wanted: Capabilities, uid: u32) -> (u64, u64) {
     match wanted {
-        Capabilities::Default => (DEFAULT_CAPABILITIES, 0),
+        Capabilities::Default => (capability::DEFAULT, 0),
         Capabilities::Exactly(set) if uid == 0 => (set, 0),
         Capabilities::Exactly(set) => (set, set),
     }

@@ -6,6 +6,7 @@ use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
 use super::{AppPlan, Driver, Plan};
 use crate::cgroup::plan::Group;
+use crate::value::{capability, rlimit, signal};
 
 /// The whole plan, or that of one app. Lines are not wrapped.
 #[must_use]
@@ -47,10 +48,27 @@ fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
     for missing in &plan.cgroup.not_enforced {
         writeln!(out, "  NOT enforced: {}.{}: {}", missing.scope, missing.key, missing.reason)?;
     }
+    write_list(out, "masked", &plan.masked)?;
+    write_list(out, "read-only", &plan.read_only)?;
     for group in plan.cgroup.groups.iter().take(2) {
         write_settings(out, plan, group)?;
     }
     Ok(())
+}
+
+/// Paths, as many to a line as fit on a terminal.
+fn write_list(out: &mut String, heading: &str, paths: &[String]) -> fmt::Result {
+    const WIDTH: usize = 96;
+    let mut line = format!("  {heading:<10}");
+    for path in paths {
+        if line.len() + 1 + path.len() > WIDTH {
+            writeln!(out, "{line}")?;
+            line = " ".repeat(12);
+        }
+        line.push(' ');
+        line.push_str(path);
+    }
+    writeln!(out, "{line}")
 }
 
 fn write_settings(out: &mut String, plan: &Plan, group: &Group) -> fmt::Result {
@@ -80,16 +98,18 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
         let target = if view.name.is_empty() { String::new() } else { format!("/{}", view.name) };
         writeln!(out, "  mount      /sys/fs/cgroup{target} ({}, read-only)", view.fstype)?;
     }
-    writeln!(out, "  mask       {}", plan.masked.join(" "))?;
-    writeln!(out, "  read-only  {}", plan.read_only.join(" "))?;
     let identity = &app.identity;
     writeln!(out, "  user       {}:{} groups {:?}", identity.uid, identity.gid, identity.groups)?;
-    writeln!(out, "  bounding   {:016x}", identity.bounding)?;
-    writeln!(out, "  ambient    {:016x}", identity.ambient)?;
-    writeln!(out, "  no-new-privileges {}", identity.no_new_privileges)?;
-    writeln!(out, "  oom-score-adjust  {}", app.oom_score_adj)?;
+    write_list(out, "bounding", &capabilities(identity.bounding))?;
+    write_list(out, "ambient", &capabilities(identity.ambient))?;
+    writeln!(
+        out,
+        "  privileges {}",
+        if identity.no_new_privileges { "no new ones" } else { "setuid works" }
+    )?;
+    writeln!(out, "  oom score  {}", app.oom_score_adj)?;
     for (number, soft, hard) in &app.rlimits {
-        writeln!(out, "  rlimit     {number} = {soft}:{hard}")?;
+        writeln!(out, "  rlimit     {} = {}:{}", rlimit::name(*number), bound(*soft), bound(*hard))?;
     }
     for (name, value) in &app.env {
         writeln!(out, "  env        {name}={value}")?;
@@ -98,12 +118,8 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
     writeln!(out, "  exec       {:?}", app.argv)?;
     let success: Vec<String> = app.policy.success.iter().map(success_word).collect();
     writeln!(out, "  success    {}", success.join(", "))?;
-    writeln!(
-        out,
-        "  stop       signal {}, then kill after {}",
-        app.policy.stop_signal,
-        time(app.policy.stop_timeout_ms)
-    )
+    let (signal_name, grace) = (signal::name(app.policy.stop_signal), time(app.policy.stop_timeout_ms));
+    writeln!(out, "  stop       SIG{signal_name}, then kill after {grace}")
 }
 
 fn write_end(out: &mut String, plan: &Plan) -> fmt::Result {
@@ -119,6 +135,16 @@ fn write_end(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "  stop       in reverse order, killed after {}", time(plan.stop_timeout_ms))
 }
 
+fn capabilities(set: u64) -> Vec<String> {
+    let known = (0..64).filter(|bit| set >> bit & 1 == 1);
+    let names: Vec<String> = known.filter_map(capability::name).map(str::to_owned).collect();
+    if names.is_empty() { vec!["none".to_owned()] } else { names }
+}
+
+fn bound(value: u64) -> String {
+    if value == rlimit::UNLIMITED { "unlimited".to_owned() } else { value.to_string() }
+}
+
 fn mode_word(mode: RootMode) -> &'static str {
     match mode {
         RootMode::Overlay => "overlay, fresh for every start",
@@ -130,7 +156,7 @@ fn mode_word(mode: RootMode) -> &'static str {
 fn success_word(success: &Success) -> String {
     match success {
         Success::Code(code) => code.to_string(),
-        Success::Signal(signal) => format!("signal {signal}"),
+        Success::Signal(number) => format!("SIG{}", signal::name(*number)),
     }
 }
 
