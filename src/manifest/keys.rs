@@ -130,8 +130,8 @@ pub enum Lookup {
 #[must_use]
 pub fn look_up(path: &[&str]) -> Lookup {
     let mut inner = false;
-    for (pattern, key) in patterns() {
-        match behind(&pattern, path) {
+    for (head, key) in heads_and_keys() {
+        match behind(head, key, path) {
             Some(None) => return Lookup::Key(key),
             Some(Some(_)) => inner = true,
             None => {}
@@ -143,7 +143,8 @@ pub fn look_up(path: &[&str]) -> Lookup {
 /// The keys that the table with this path may have, each once; none for a name of the author's choice.
 #[must_use]
 pub fn keys_in(path: &[&str]) -> Vec<&'static str> {
-    let mut names: Vec<_> = patterns().filter_map(|(pattern, _)| behind(&pattern, path).flatten()).collect();
+    let mut names: Vec<_> =
+        heads_and_keys().filter_map(|(head, key)| behind(head, key, path).flatten()).collect();
     names.retain(|name| *name != "*");
     names.sort_unstable();
     names.dedup();
@@ -153,26 +154,41 @@ pub fn keys_in(path: &[&str]) -> Vec<&'static str> {
 /// The tables, as patterns, that have a key or a table of this name.
 #[must_use]
 pub fn tables_with(name: &str) -> Vec<String> {
-    let place = |pattern: &[&str]| pattern.iter().position(|part| *part == name).filter(|at| *at > 0);
-    patterns().filter_map(|(pattern, _)| Some(pattern[..place(&pattern)?].join("."))).collect()
+    let table = |(head, key)| {
+        let parts: Vec<_> = parts(head, key).collect();
+        let at = parts.iter().position(|part| *part == name).filter(|at| *at > 0)?;
+        Some(parts[..at].join("."))
+    };
+    heads_and_keys().filter_map(table).collect()
 }
 
-/// Every key with the parts of its path, `@` resolved.
-fn patterns() -> impl Iterator<Item = (Vec<&'static str>, &'static Key)> {
+/// Parts that stand before those of a key's own path.
+type Head = &'static [&'static str];
+
+/// Every key; one that belongs to the pod and to apps once for each.
+fn heads_and_keys() -> impl Iterator<Item = (Head, &'static Key)> {
+    const NONE: &[Head] = &[&[]];
+    const POD_AND_APPS: &[Head] = &[&["pod"], &["app", "*"]];
     KEYS.iter().flat_map(|key| {
-        let heads: &[&[&str]] = if key.path.starts_with('@') { &[&["pod"], &["app", "*"]] } else { &[&[]] };
-        heads.iter().map(move |head| {
-            let rest = key.path.strip_prefix("@.").unwrap_or(key.path);
-            (head.iter().copied().chain(rest.split('.')).collect(), key)
-        })
+        let heads = if key.path.starts_with('@') { POD_AND_APPS } else { NONE };
+        heads.iter().map(move |head| (*head, key))
     })
 }
 
-/// The part of `pattern` that follows `path`: nothing when it ends there too; `None` when it goes elsewhere.
-fn behind(pattern: &[&'static str], path: &[&str]) -> Option<Option<&'static str>> {
-    let same = pattern.len() >= path.len()
-        && pattern.iter().zip(path).all(|(wanted, given)| *wanted == "*" || wanted == given);
-    same.then(|| pattern.get(path.len()).copied())
+fn parts(head: Head, key: &'static Key) -> impl Iterator<Item = &'static str> {
+    let own = key.path.strip_prefix("@.").unwrap_or(key.path);
+    head.iter().copied().chain(own.split('.'))
+}
+
+/// The part of a key's path that follows `path`: nothing when it ends there too; `None` when it goes elsewhere.
+fn behind(head: Head, key: &'static Key, path: &[&str]) -> Option<Option<&'static str>> {
+    let mut wanted = parts(head, key);
+    for given in path {
+        if !wanted.next().is_some_and(|part| part == "*" || part == *given) {
+            return None;
+        }
+    }
+    Some(wanted.next())
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, example: &'static str) -> Key {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, Error};
 
-use super::problem::{Problem, boundary_before, boundary_behind, line_column};
+use super::problem::{Problem, boundary_before, boundary_behind};
 use super::rules;
 use super::tree::Report;
 
@@ -16,19 +16,21 @@ const SHOWN_MAX: usize = 5;
 /// The tree, if the text is TOML apart from keys given twice (of which one is taken).
 pub(super) fn parse<'a>(text: &'a str, report: &mut Report) -> Option<DeTable<'a>> {
     let (tree, faults) = DeTable::parse_recoverable(text);
-    let mut usable = true;
-    let mut lines = Vec::new();
+    let is_duplicate = |fault: &Error| fault.message().starts_with("duplicate key");
+    let usable = faults.iter().all(is_duplicate);
+    let mut lines: Vec<Range<usize>> = Vec::new();
     for fault in &faults {
         let span = fault.span().unwrap_or(text.len()..text.len());
-        let is_duplicate = fault.message().starts_with("duplicate key");
-        usable &= is_duplicate;
-        let line = line_column(text, span.start).0;
-        if lines.contains(&line) || lines.len() == SHOWN_MAX {
+        if lines.len() == SHOWN_MAX {
+            break;
+        }
+        if lines.iter().any(|line| line.contains(&span.start) || line.end == span.start) {
             continue;
         }
+        let line = line_around(text, span.start);
+        let is_yaml = looks_like_yaml(&text[line.clone()]);
         lines.push(line);
-        let is_yaml = looks_like_yaml(line_around(text, span.start));
-        report.add(if is_duplicate { duplicate(text, span) } else { fault_at(text, fault, span) });
+        report.add(if is_duplicate(fault) { duplicate(text, span) } else { fault_at(text, fault, span) });
         // In another language every line is wrong, and the first says why.
         if is_yaml {
             return None;
@@ -48,7 +50,7 @@ fn fault_at(text: &str, fault: &Error, span: Range<usize>) -> Problem {
 
 /// What the author most likely wanted to write.
 fn advice(text: &str, message: &str, span: Range<usize>) -> Option<String> {
-    let line = line_around(text, span.start);
+    let line = &text[line_around(text, span.start)];
     let value = line.split_once('=').map(|(_, value)| value.split('#').next().unwrap_or(value).trim());
     if looks_like_yaml(line) {
         return Some("this looks like YAML; TOML is written key = value below [table] headers".to_owned());
@@ -90,11 +92,12 @@ fn is_bare_size(value: &str) -> bool {
         && number.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-fn line_around(text: &str, offset: usize) -> &str {
+/// The line that holds an offset, without its end.
+fn line_around(text: &str, offset: usize) -> Range<usize> {
     let at = boundary_before(text, offset);
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
-    &text[start..end]
+    start..end
 }
 
 fn duplicate(text: &str, span: Range<usize>) -> Problem {

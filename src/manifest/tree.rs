@@ -6,7 +6,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::keys::{self, Kind, Lookup};
 use super::problem::{Problem, Severity};
@@ -85,26 +86,23 @@ impl<'a> Table<'a> {
 
     /// Its entries in the order of the text.
     pub(super) fn items(&self) -> Vec<Item<'a>> {
-        let mut items: Vec<_> = self
-            .entries
-            .iter()
-            .map(|(key, value)| Item {
-                path: self.path.join(key.get_ref()),
-                key: key.get_ref(),
-                key_span: key.span(),
-                span: value.span(),
-                value: value.get_ref(),
-            })
-            .collect();
+        let mut items: Vec<_> = self.entries.iter().map(|entry| self.entry(entry)).collect();
         items.sort_by_key(|item| item.key_span.start);
         items
     }
 
     pub(super) fn item(&self, key: &str) -> Option<Item<'a>> {
-        self.entries
-            .contains_key(key)
-            .then(|| self.items().into_iter().find(|item| item.key == key))
-            .flatten()
+        self.entries.get_key_value(key).map(|entry| self.entry(entry))
+    }
+
+    fn entry(&self, (key, value): (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)) -> Item<'a> {
+        Item {
+            path: self.path.join(key.get_ref()),
+            key: key.get_ref(),
+            key_span: key.span(),
+            span: value.span(),
+            value: value.get_ref(),
+        }
     }
 
     /// The table below `key`; nothing when there is none, or no table (that is told elsewhere).
