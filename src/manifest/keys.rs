@@ -270,7 +270,7 @@ pub static KEYS: &[Key] = &[
         .files("cpu.cfs_quota_us, cpu.cfs_period_us", "cpu.max", "CPUQuota="),
     key("@.isolators.cpu-weight", Weight, "100", "200")
         .rule("from 1 to 10000: the share under contention; or \"idle\"")
-        .files("cpu.shares", "cpu.weight, cpu.idle", "CPUWeight="),
+        .files("cpu.shares, cpu.idle", "cpu.weight, cpu.idle", "CPUWeight="),
     key("@.isolators.cpuset", NumberSet, "all of the pod's or the host's", "\"0-1\"")
         .rule("an app's is part of the pod's")
         .files("cpuset.cpus", "cpuset.cpus", "AllowedCPUs="),

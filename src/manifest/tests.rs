@@ -45,6 +45,35 @@ fn shipped_manifests_have_no_problem() {
     }
 }
 
+/// Every whole manifest in the documents means what a reader will take it for.
+#[test]
+fn manifests_in_documents_have_no_problem() {
+    for document in ["README.md", "docs/manifest.md"] {
+        let text = fs::read_to_string(repository(document)).unwrap();
+        let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or(rest));
+        let whole: Vec<_> = blocks.filter(|block| block.starts_with("version")).collect();
+        assert!(!whole.is_empty(), "{document}");
+        for block in whole {
+            let read = read(block);
+            assert!(read.problems.is_empty(), "{}", render(document, block, &read.problems, false));
+        }
+    }
+}
+
+#[test]
+fn reference_names_every_working_key_and_its_files() {
+    let text = fs::read_to_string(repository("docs/manifest.md")).unwrap();
+    for key in keys::KEYS.iter().filter(|key| key.support == keys::Support::Supported) {
+        let name = key.path.rsplit('.').next().unwrap();
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/manifest.md has no row for `{name}`"));
+        let files = key.cgroup.map(|files| [files.v1, files.v2]).unwrap_or_default();
+        for file in files.iter().flat_map(|files| files.split(", ")).filter(|file| !file.is_empty()) {
+            assert!(row.contains(&format!("`{file}`")), "{name}: {file}");
+        }
+    }
+}
+
 #[test]
 fn messages_are_exactly_as_recorded() {
     let mut different = Vec::new();
