@@ -29,6 +29,7 @@ use crate::pod::client::{self, Answer};
 use crate::pod::root::Root;
 use crate::pod::status::Status;
 use crate::pod::{Pod, gc as undo};
+use crate::value::Refusal;
 
 /// Does what was typed and returns the exit code.
 ///
@@ -62,31 +63,29 @@ fn try_all<T>(items: impl IntoIterator<Item = T>, mut each: impl FnMut(T) -> Res
     code
 }
 
-/// A value of the command line that its type refuses.
-fn usage<T>(refused: Result<T, crate::value::Refusal>) -> Result<T> {
-    refused.map_err(|refusal| {
-        let error = Err::<T, _>(anyhow!(refusal.message)).code(EXIT_USAGE);
-        let error = match refusal.help {
+/// A value of a flag that its type refuses.
+fn usage<T>(flag: &str, refused: Result<T, Refusal>) -> Result<T> {
+    refused.or_else(|Refusal { message, help, .. }| {
+        let error = Err(anyhow!("cannot use `{flag}`: {message}")).code(EXIT_USAGE);
+        match help {
             Some(help) => error.hint(help),
             None => error,
-        };
-        error.err().unwrap_or_else(|| anyhow!("cannot say why"))
+        }
     })
 }
 
-fn not_running(pod: &Pod) -> anyhow::Error {
-    anyhow!("pod `{}` is not running ({})", pod.name(), pod.status().phase.words())
+fn not_running<T>(pod: &Pod) -> Result<T> {
+    Err(anyhow!("it is not running ({})", pod.status().phase.words())).code(EXIT_NOT_RUNNING)
 }
 
 /// The app must be in the pod, and run.
-fn check_app(pod: &Pod, status: &Status, app: &str) -> Result<()> {
+fn check_app(status: &Status, app: &str) -> Result<()> {
     let Some(found) = status.app(app) else {
-        return Err(anyhow!("pod `{}` has no app `{app}`", pod.name())).code(EXIT_NOT_FOUND);
+        return Err(anyhow!("it has no app `{app}`")).code(EXIT_NOT_FOUND);
     };
     if found.is_over() {
         let words = found.words();
-        return Err(anyhow!("app `{app}` of pod `{}` is not running ({words})", pod.name()))
-            .code(EXIT_NOT_RUNNING);
+        return Err(anyhow!("its app `{app}` is not running ({words})")).code(EXIT_NOT_RUNNING);
     }
     Ok(())
 }
@@ -98,15 +97,14 @@ fn ask(pod: &Pod, command: &control::Command) -> Result<()> {
     const ATTEMPTS: u32 = 500;
     for _ in 0..ATTEMPTS {
         if !pod.is_alive() {
-            return Err(not_running(pod)).code(EXIT_NOT_RUNNING);
+            return not_running(pod);
         }
         if client::ask(pod, command.clone())? == Answer::Accepted {
             return Ok(());
         }
         std::thread::sleep(PAUSE);
     }
-    Err(anyhow!("nobody answers for pod `{}`, though it is alive", pod.name()))
-        .hint(format!("`podrun rm -f {}` kills it", pod.id()))
+    Err(anyhow!("nobody answers, though it is alive")).hint(format!("`podrun rm -f {}` kills it", pod.id()))
 }
 
 /// What a pod has left that died without its launcher; its record stays.

@@ -94,12 +94,13 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A span of time with its one or two largest units: `4s`, `2m 5s`, `3h 20m`, `12d`.
+/// A span of time with its one or two largest units: `90ms`, `4s`, `2m 5s`, `3h 20m`, `12d`.
 #[must_use]
 pub fn span(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match () {
+        () if milliseconds < 1000 => format!("{milliseconds}ms"),
         () if milliseconds < 10_000 && milliseconds % 1000 >= 100 => {
             format!("{seconds}.{}s", milliseconds % 1000 / 100)
         }
@@ -142,8 +143,8 @@ mod tests {
     #[test]
     fn spans_show_what_matters() {
         let table = [
-            (0, "0s"),
-            (90, "0s"),
+            (0, "0ms"),
+            (90, "90ms"),
             (1200, "1.2s"),
             (4000, "4s"),
             (59_999, "59s"),

@@ -19,7 +19,8 @@ use crate::value::duration;
 /// # Errors
 /// When the root cannot be read; what fails for one pod is told and counted.
 pub fn run(root: &Root, args: &GcArgs) -> Result<u8> {
-    let age = args.older_than.as_deref().map(|text| usage(duration::parse(text))).transpose()?;
+    let age =
+        args.older_than.as_deref().map(|text| usage("--older-than", duration::parse(text))).transpose()?;
     let living = if args.force { Living::KillOrphans } else { Living::Wait };
     let code = try_all(root.list()?, |pod| match args.dry_run {
         true => announce(&pod, age),

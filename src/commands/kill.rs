@@ -5,7 +5,7 @@ use podrun_abi::control::Command;
 
 use super::{ask, check_app, not_running, usage};
 use crate::cli::KillArgs;
-use crate::error::{EXIT_NOT_RUNNING, Note};
+use crate::pod::Pod;
 use crate::pod::root::Root;
 use crate::value::signal;
 
@@ -14,19 +14,23 @@ use crate::value::signal;
 /// # Errors
 /// When there is no such pod or app, it does not run, or stage1 refuses.
 pub fn run(root: &Root, args: &KillArgs) -> Result<u8> {
-    let signal = args.signal.as_deref().map(|text| usage(signal::parse(text))).transpose()?;
+    let signal = args.signal.as_deref().map(|text| usage("--signal", signal::parse(text))).transpose()?;
     let pod = root.find(&args.pod.pod)?;
-    if !pod.is_alive() {
-        return Err(not_running(&pod)).code(EXIT_NOT_RUNNING);
-    }
-    if let Some(app) = &args.pod.app {
-        check_app(&pod, &pod.status(), app)?;
-    }
     let apps: Vec<String> = args.pod.app.iter().cloned().collect();
     let command = match signal {
         None => Command::Kill { apps },
         Some(signal) => Command::Signal { apps, signal, all_processes: args.all_processes },
     };
-    ask(&pod, &command).with_context(|| format!("cannot kill `{}`", pod.name()))?;
+    send(&pod, args.pod.app.as_deref(), &command)
+        .with_context(|| format!("cannot signal pod `{}`", pod.name()))?;
     Ok(0)
+}
+
+fn send(pod: &Pod, app: Option<&str>, command: &Command) -> Result<()> {
+    if !pod.is_alive() {
+        return not_running(pod);
+    }
+    let status = pod.status();
+    app.map_or(Ok(()), |app| check_app(&status, app))?;
+    ask(pod, command)
 }

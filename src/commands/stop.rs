@@ -7,7 +7,7 @@ use podrun_abi::control::Command;
 
 use super::{ask, check_app, not_running, settle_dead, try_all, usage};
 use crate::cli::StopArgs;
-use crate::error::{EXIT_NOT_RUNNING, Note};
+use crate::error::Note;
 use crate::pod::gc::wait_for_end;
 use crate::pod::root::Root;
 use crate::pod::{Address, Pod};
@@ -29,7 +29,7 @@ struct Target {
 /// # Errors
 /// When the command line or the root makes no sense; what fails for one pod is told and counted.
 pub fn run(root: &Root, args: &StopArgs) -> Result<u8> {
-    let time = args.time.as_deref().map(|text| usage(duration::parse(text))).transpose()?;
+    let time = args.time.as_deref().map(|text| usage("--time", duration::parse(text))).transpose()?;
     let time = time.and_then(|grace| match grace {
         Grace::Limited(time) => Some(time),
         Grace::Infinite => None,
@@ -73,22 +73,25 @@ fn targets(root: &Root, args: &StopArgs) -> Result<(Vec<Target>, u8)> {
 }
 
 fn begin(target: &Target, time: Option<Duration>) -> Result<()> {
-    let Target { pod, apps } = target;
+    ask_to_stop(target, time).with_context(|| format!("cannot stop pod `{}`", target.pod.name()))
+}
+
+fn ask_to_stop(Target { pod, apps }: &Target, time: Option<Duration>) -> Result<()> {
     if !pod.is_alive() {
-        settle_dead(pod).with_context(|| format!("cannot clean up after pod `{}`", pod.name()))?;
-        return Err(not_running(pod)).code(EXIT_NOT_RUNNING);
+        settle_dead(pod)?;
+        return not_running(pod);
     }
     let status = pod.status();
-    apps.iter().try_for_each(|app| check_app(pod, &status, app))?;
+    apps.iter().try_for_each(|app| check_app(&status, app))?;
     let timeout_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     ask(pod, &Command::Stop { apps: apps.clone(), timeout_ms })
-        .with_context(|| format!("cannot stop pod `{}`", pod.name()))
 }
 
 fn finish(target: &Target, time: Option<Duration>) -> Result<()> {
     let Target { pod, apps } = target;
     let limit = limit(pod, apps, time);
-    if apps.is_empty() { wait_for_pod(pod, limit) } else { wait_for_apps(pod, apps, limit) }
+    let waited = if apps.is_empty() { wait_for_pod(pod, limit) } else { wait_for_apps(pod, apps, limit) };
+    waited.with_context(|| format!("cannot stop pod `{}`", pod.name()))
 }
 
 /// `None`: as long as it takes, since the manifest says so.
@@ -100,11 +103,10 @@ fn limit(pod: &Pod, apps: &[String], time: Option<Duration>) -> Option<Duration>
 
 fn wait_for_pod(pod: &Pod, limit: Option<Duration>) -> Result<()> {
     if !wait_for_end(pod, limit.unwrap_or(Duration::MAX)) {
-        return Err(anyhow!("pod `{}` has not ended in its time", pod.name()))
-            .hint(format!("`podrun kill {}`", pod.name()));
+        return Err(anyhow!("it has not ended in its time")).hint(format!("`podrun kill {}`", pod.name()));
     }
     // A launcher that was killed has left the groups to whoever comes next.
-    settle_dead(pod).with_context(|| format!("cannot clean up after pod `{}`", pod.name()))
+    settle_dead(pod)
 }
 
 fn wait_for_apps(pod: &Pod, apps: &[String], limit: Option<Duration>) -> Result<()> {
@@ -116,7 +118,7 @@ fn wait_for_apps(pod: &Pod, apps: &[String], limit: Option<Duration>) -> Result<
         let left = apps.iter().find(|app| status.app(app).is_some_and(|app| !app.is_over()));
         match left {
             Some(app) if is_alive && deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                bail!("app `{app}` of pod `{}` has not ended in its time", pod.name());
+                bail!("its app `{app}` has not ended in its time");
             }
             Some(_) if is_alive => std::thread::sleep(PAUSE),
             _ => return Ok(()),

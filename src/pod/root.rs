@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 
 use super::dir::PodDir;
-use super::{Pod, PodId};
+use super::{Pod, PodId, gc};
 use crate::error::{EXIT_NOT_FOUND, Note};
 
 /// Where pods are recorded when nobody says otherwise.
@@ -96,12 +96,15 @@ impl Root {
     }
 
     /// Makes the directory of a pod with a fresh id and gives it the name, in one step for everybody else.
-    /// The record of an ended pod of the same name stays, under its id.
+    /// The record of an ended pod of the same name stays, under its id; what else it has left goes, and one
+    /// that is on its way down without its launcher is waited for.
     ///
     /// # Errors
     /// When a pod of this name is alive, or the disk is full.
     pub fn create(&self, name: &str) -> Result<PodDir> {
         self.make_directories()?;
+        // What cannot be undone is in nobody's way, since the new pod has an id of its own; `gc` tells of it.
+        let _ = gc::settle_name(self, name);
         for _ in 0..ATTEMPTS {
             let Some(embryo) = PodDir::make_embryo(self, name)? else { continue };
             match self.publish(&embryo, name) {
@@ -120,8 +123,7 @@ impl Root {
     fn publish(&self, embryo: &PodDir, name: &str) -> Result<bool> {
         let _names = self.lock_names()?;
         if let Some(holder) = self.named(name).filter(Pod::is_alive) {
-            return Err(anyhow!("a pod of this name is running (id {})", holder.id()))
-                .hint(format!("`podrun stop {name}`, or give another name with `--name`"));
+            return refuse_name(name, &holder);
         }
         // The link first: a link to nothing is a free name, a pod that no name leads to would be a surprise.
         self.point(name, &embryo.id)?;
@@ -232,6 +234,19 @@ impl Root {
             .code(EXIT_NOT_FOUND)
             .hint("`podrun ps -a` lists the pods")
     }
+}
+
+fn refuse_name<T>(name: &str, holder: &Pod) -> Result<T> {
+    let id = holder.id();
+    let (message, command) = if holder.has_launcher() {
+        (format!("a pod of this name is running (id {id})"), format!("podrun stop {name}"))
+    } else {
+        (
+            format!("a pod of this name has lost its launcher and has not ended yet (id {id})"),
+            format!("podrun rm -f {id}"),
+        )
+    };
+    Err(anyhow!(message)).hint(format!("`{command}`, or give another name with `--name`"))
 }
 
 /// Whether `word` can be the name of a pod: a DNS label (RFC 1123), so never a path.
