@@ -13,3 +13,4 @@ pub mod limits;
 pub mod place;
 pub mod plan;
 pub mod remove;
+pub mod stats;

@@ -95,7 +95,10 @@ pub(super) fn write_and_verify(
     let file =
         File::from(open_file(dir, path, OFlag::O_RDWR).map_err(io::Error::from).context("cannot open")?);
     write_all(&file, value).with_context(|| format!("cannot write `{value}`"))?;
-    let shown = read_again(&file).context("cannot read back")?;
+    // One read: a file that holds a limit fits many times.
+    let mut buffer = [0_u8; 4096];
+    let length = file.read_at(&mut buffer, 0).context("cannot read back")?;
+    let shown = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
     if shown.trim_end() != expected {
         bail!("shows `{}` after `{value}` was written, expected `{expected}`", shown.trim_end());
     }

@@ -451,3 +451,94 @@ fn kill_by_the_groups_own_limit_moves_its_counters_and_not_the_pods() {
         assert_nothing_left(&plan);
     }
 }
+
+/// Enabling a controller for the groups below the hierarchy's root, and taking it back if it was not there.
+struct EnabledAtRoot(Option<PathBuf>);
+
+impl EnabledAtRoot {
+    fn new(mount_point: &Path, controller: &str) -> Self {
+        let file = mount_point.join("cgroup.subtree_control");
+        let was = fs::read_to_string(&file).unwrap().split_whitespace().any(|c| c == controller);
+        fs::write(&file, format!("+{controller}")).unwrap();
+        Self((!was).then_some(file))
+    }
+}
+
+impl Drop for EnabledAtRoot {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // Another process may use it by now; it limits nothing by itself.
+            let _ = fs::write(file, "-hugetlb");
+        }
+    }
+}
+
+/// hugetlb is the one controller that a hybrid host's cgroup2 tree is sure to have. As a domain controller it
+/// cannot be enabled beside a process, so this shows that the launcher leaves its group and comes back. The
+/// launcher is a copy of this program in a group of its own.
+#[test]
+fn delegated_group_is_left_for_a_leaf_and_entered_again() {
+    const LAB: &str = "PODRUN_TEST_DELEGATED";
+    if !root() {
+        return;
+    }
+    if let Some(lab) = std::env::var_os(LAB) {
+        return launcher_in(Path::new(&lab));
+    }
+    let Some(v2) = host::hierarchies().unwrap().v2 else { return println!("SKIP needs a cgroup2 tree") };
+    let controllers = fs::read_to_string(v2.mount_point.join("cgroup.controllers")).unwrap();
+    if !v2.own.as_deref().is_some_and(str::is_empty) || !controllers.contains("hugetlb") {
+        return println!("SKIP needs to stand at the root of a cgroup2 tree with hugetlb");
+    }
+    let _enabled = EnabledAtRoot::new(&v2.mount_point, "hugetlb");
+    let lab = v2.mount_point.join(name());
+    fs::create_dir(&lab).unwrap();
+    let test = "cgroup::cgroupfs::tests::delegated_group_is_left_for_a_leaf_and_entered_again";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(LAB, &lab)
+        .output()
+        .unwrap();
+    let left = fs::read_dir(&lab).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count();
+    remove_leftovers(&host::hierarchies().unwrap(), lab.file_name().unwrap().to_str().unwrap(), soon(2000))
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(left, 0);
+}
+
+fn launcher_in(lab: &Path) {
+    fs::write(lab.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    let v2 = host::hierarchies().unwrap().v2.unwrap();
+    let own = v2.own.clone().unwrap();
+    assert!(lab.ends_with(&own));
+    let group = |name: &str| Group { name: name.into(), settings: Vec::new() };
+    let hugetlb = vec!["hugetlb".to_owned()];
+    let plan = Planned(CgroupPlan {
+        pod_group: "podrun-1".into(),
+        hierarchies: vec![Joined {
+            version: Version::V2,
+            mount_point: v2.mount_point,
+            parent: own,
+            controllers: hugetlb.clone(),
+            mount_root: v2.mount_root,
+            enable_in_parent: hugetlb,
+            launcher_leaf: Some("podrun-launcher-1".into()),
+            view: v2.view,
+        }],
+        groups: vec![group(""), group("supervisor"), group("app-web")],
+        not_enforced: Vec::new(),
+    });
+    let pod = create(&plan).unwrap();
+    let own_group = || fs::read_to_string("/proc/self/cgroup").unwrap();
+    assert!(own_group().contains("/podrun-launcher-1\n"), "{}", own_group());
+    let enabled = fs::read_to_string(lab.join("podrun-1/cgroup.subtree_control")).unwrap();
+    assert_eq!(enabled.trim(), "hugetlb");
+    assert!(lab.join("podrun-1/app-web/hugetlb.2MB.max").exists());
+    pod.remove(soon(1000)).unwrap();
+    assert!(!own_group().contains("podrun-launcher"), "{}", own_group());
+    let mut without = CgroupPlan::clone(&plan);
+    without.hierarchies[0].launcher_leaf = None;
+    let error = format!("{:#}", create(&without).unwrap_err());
+    assert!(error.contains("cannot write `+hugetlb` to `"), "{error}");
+    fs::write(lab.parent().unwrap().join("cgroup.procs"), std::process::id().to_string()).unwrap();
+}
