@@ -107,6 +107,21 @@ fn podrun_root_that_is_a_file_is_named() {
     Running::spawn(&mut command).wait().expect_code(125).expect_stderr(&[lab.path("file").to_str().unwrap()]);
 }
 
+/// No room for the pod's records: said before anything starts.
+#[test]
+fn full_state_directory_is_told_before_anything_starts() {
+    let Some(lab) = Lab::open() else { return };
+    let path = lab.manifest(&pod("one", "", &[app("a", "say started", "")]));
+    fs::create_dir(lab.root()).unwrap();
+    for options in [c"size=4k,nr_inodes=100", c"size=64k,nr_inodes=4"] {
+        let mut command = lab.podrun(&["run", "--no-log-prefix", path.to_str().unwrap()]);
+        sys::over_tmpfs(&mut command, &lab.root(), options);
+        let ended = Running::spawn(&mut command).wait().expect_code(125);
+        assert_eq!(ended.stdout, "", "{ended}");
+        ended.expect_stderr(&["No space left"]);
+    }
+}
+
 #[test]
 fn user_without_permission_is_told_so() {
     let Some(lab) = Lab::open() else { return };

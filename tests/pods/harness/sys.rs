@@ -52,6 +52,23 @@ pub fn without_mounts(command: &mut Command, mount_points: Vec<std::ffi::CString
     unsafe { command.pre_exec(hide) };
 }
 
+/// The command's process has a mount namespace of its own, in which a tmpfs with these options lies over a directory.
+pub fn over_tmpfs(command: &mut Command, directory: &std::path::Path, options: &'static std::ffi::CStr) {
+    let directory = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).expect("a path of ours");
+    let cover = move || {
+        // SAFETY: unshare takes a number.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        let (nothing, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+        // SAFETY: mount(2) looks at the target alone when propagation is changed; a constant with its NUL.
+        check(unsafe { libc::mount(nothing, c"/".as_ptr(), nothing, flags, std::ptr::null()) })?;
+        let kind = c"tmpfs".as_ptr();
+        // SAFETY: four strings with their NULs, constants or made before the fork.
+        check(unsafe { libc::mount(kind, directory.as_ptr(), kind, 0, options.as_ptr().cast()) })
+    };
+    // SAFETY: the closure makes system calls on memory that was allocated before the fork, nothing else.
+    unsafe { command.pre_exec(cover) };
+}
+
 /// The command's process has these supplementary groups.
 pub fn with_groups(command: &mut Command, groups: Vec<libc::gid_t>) {
     // SAFETY: setgroups reads as many ids as it is told, from memory that was allocated before the fork.
