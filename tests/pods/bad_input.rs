@@ -113,7 +113,7 @@ fn full_state_directory_is_told_before_anything_starts() {
     let Some(lab) = Lab::open() else { return };
     let path = lab.manifest(&pod("one", "", &[app("a", "say started", "")]));
     fs::create_dir(lab.root()).unwrap();
-    for options in [c"size=4k,nr_inodes=100", c"size=64k,nr_inodes=4"] {
+    for options in [c"mode=700,size=4k,nr_inodes=100", c"mode=700,size=64k,nr_inodes=4"] {
         let mut command = lab.podrun(&["run", "--no-log-prefix", path.to_str().unwrap()]);
         sys::over_tmpfs(&mut command, &lab.root(), options);
         let ended = Running::spawn(&mut command).wait().expect_code(125);
