@@ -84,13 +84,11 @@ impl AppStatus {
                 None => format!("exited {code}"),
                 Some(level) => format!("exited {code} (OOM kill in it, {})", whose(level)),
             },
-            (End::Signaled { signal, core }, _) => {
-                let mut notes = Vec::new();
-                notes.extend(outcome.oom.map(|level| format!("OOM, {}", whose(level))));
-                notes.extend(core.then(|| "core dumped".to_owned()));
-                let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
-                format!("killed by {}{notes}", signal_name(signal))
-            }
+            (End::Signaled { signal, core }, _) => match outcome.oom {
+                Some(level) => format!("oom-killed ({})", whose(level)),
+                None if core => format!("killed by {} (core dumped)", signal_name(signal)),
+                None => format!("killed by {}", signal_name(signal)),
+            },
         }
     }
 
