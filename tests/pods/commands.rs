@@ -95,11 +95,12 @@ fn status_tells_each_app_in_json() {
 #[test]
 fn ps_lists_as_json_and_lines() {
     let Some(lab) = Lab::open() else { return };
-    assert_eq!(lab.call(&["ps", "-o", "json"]).expect_code(0).json().as_array().map(Vec::len), Some(0));
+    let pods =
+        || lab.call(&["ps", "-o", "json"]).expect_code(0).json()["pods"].as_array().cloned().expect("pods");
+    assert_eq!(pods().len(), 0);
     detached(&lab, &pod("bg", "", &[app("a", UP, "")]));
-    let listed = lab.call(&["ps", "-o", "json"]).expect_code(0).json();
-    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
-    assert_eq!(listed[0]["name"], "bg", "{listed}");
+    let listed = pods();
+    assert_eq!((listed.len(), &listed[0]["name"]), (1, &"bg".into()), "{listed:?}");
     let lines = lab.call(&["ps", "-o", "jsonl"]).expect_code(0);
     assert_eq!(lines.stdout.lines().count(), 1, "{lines}");
     lab.call(&["stop", "bg"]).expect_code(0);

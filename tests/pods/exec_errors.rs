@@ -25,7 +25,12 @@ fn place(lab: &Lab, name: &str, bytes: &[u8], mode: u32) {
 fn missing_file_is_127_and_named() {
     let Some(lab) = Lab::open() else { return };
     run(&lab, "[\"/bin/nowhere\"]", "").expect_code(127).expect_stderr(&["/bin/nowhere", "no such file"]);
-    assert_eq!(lab.end("a"), End::NotStarted { code: 127 });
+    let status = lab.status("one");
+    assert_eq!(
+        (&status["exit_code"], &status["apps"][0]["exit_code"]),
+        (&127.into(), &127.into()),
+        "{status}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use crate::harness::{Lab, app, pod, sys};
 
+/// As wide as the longest name, podrun's own among them.
 #[test]
 fn lines_carry_the_name_of_their_app() {
     let Some(lab) = Lab::open() else { return };
@@ -30,7 +31,7 @@ fn line_without_an_end_is_printed() {
     let app = "[app.a]\nrootfs = \"/\"\nexec = [\"/usr/bin/printf\", \"no end\"]\n".to_owned();
     let path = lab.manifest(&pod("one", "", &[app]));
     let ended = lab.call(&["run", path.to_str().unwrap()]).expect_code(0);
-    assert_eq!(ended.stdout.trim_end(), "a | no end", "{ended}");
+    assert_eq!(ended.stdout.trim_end(), "a      | no end", "{ended}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The memory hog: killed at the right level, and told so.
 
-use podrun_abi::event::{End, Event, OomLevel};
+use podrun_abi::event::{End, OomLevel};
 
 use crate::harness::{Lab, app, pod, text, wait_until};
 
@@ -50,11 +50,7 @@ fn pod_never_exceeds_its_limit() {
     let keys = "exit-policy = \"never\"\n[pod.isolators]\nmemory-max = \"64MiB\"\n";
     let hog = |name| app(name, "alloc-hold 41943040", "isolators.memory-max = \"50MiB\"");
     let running = lab.start(&pod("one", keys, &[hog("a"), hog("b")]));
-    wait_until("one app is killed", || {
-        lab.events()
-            .iter()
-            .any(|event| matches!(event, Event::Ended { outcome, .. } if outcome.oom.is_some()))
-    });
+    wait_until("one app is killed", || lab.events_so_far().contains("\"oom\":\"pod\""));
     let most: u64 = lab.group_file("memory", "", "memory.max_usage_in_bytes").parse().unwrap();
     assert!(most <= 64 << 20, "the pod had {most} bytes");
     running.signal(libc::SIGTERM);

@@ -138,6 +138,12 @@ pub fn heartbeat(interval_ms: u64, count: u64) -> Outcome {
     Ok(())
 }
 
+/// The Rust runtime has handlers of its own, for SIGSEGV among others: a signal to oneself is to do what it does.
+pub fn kill_self(signal: i32) -> Outcome {
+    sys::set_default(signal);
+    kill(std::process::id().cast_signed(), signal)
+}
+
 pub fn kill(pid: i32, signal: i32) -> Outcome {
     sys::kill(pid, signal).inspect_err(|&errno| {
         say(&format!("kill {pid} {}", crate::errno_name(errno)));

@@ -83,6 +83,11 @@ pub fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+pub fn set_default(signal: i32) {
+    // SAFETY: SIG_DFL is a valid disposition for any signal.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 static CODE_ON_TERM: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn print_and_exit(_signal: libc::c_int) {
