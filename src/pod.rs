@@ -111,10 +111,12 @@ impl Pod {
         is_held(&self.path.join(dir::LOCK))
     }
 
-    /// Whether the launcher lives; a living pod without one is in its ordered stop.
+    /// Whether the launcher lives; a living pod without one is in its ordered stop. This is not a lock: the
+    /// child that becomes stage1 has copies of all the launcher's descriptors before it is exec'ed. Without a
+    /// record nobody can know, and the launcher counts as alive.
     #[must_use]
     pub fn has_launcher(&self) -> bool {
-        is_held(&self.path.join(dir::LAUNCHER_LOCK))
+        self.record.as_ref().map_or(true, |record| record.launcher.is_running())
     }
 
     /// The part of the plan that outlives the launcher.

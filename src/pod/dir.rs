@@ -1,11 +1,11 @@
 //! [`PodDir`]: a pod's directory in the hands of the launcher that made it.
 //!
 //! Its `lock` is the pod's life: whoever holds the open file description keeps the pod alive, so the launcher
-//! gives the descriptor to stage1 and nobody ever unlocks it, the last close does. `launcher.lock` is held by
-//! the launcher alone and tells `gc` an orphaned pod from a running one. Reading a pod is [`super::Pod`]'s.
+//! gives the descriptor to stage1 and nobody ever unlocks it, the last close does. `pod.json` says which process
+//! the launcher is, and tells `gc` an orphaned pod from a running one. Reading a pod is [`super::Pod`]'s.
 //!
-//! Never `LOCK_EX` anywhere else on these two files: readers probe with `LOCK_SH`, which only a living pod
-//! refuses, so two readers never take each other for a pod.
+//! Never `LOCK_EX` anywhere else on `lock`: readers probe with `LOCK_SH`, which only a living pod refuses, so two
+//! readers never take each other for a pod.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,17 +18,15 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use podrun_abi::event::{Event, Record};
 
-use super::PodId;
-use super::record::{self, PodRecord};
+use super::record::{self, PodRecord, Process};
 use super::root::EMBRYO;
 pub use super::root::Root;
 use super::status::Status;
 use super::status::json::Identity;
+use super::{PodId, gc};
 
 /// The pod's life.
 pub(super) const LOCK: &str = "lock";
-/// The launcher's life.
-pub(super) const LAUNCHER_LOCK: &str = "launcher.lock";
 /// The first record.
 pub(super) const POD: &str = "pod.json";
 /// What was typed.
@@ -53,8 +51,6 @@ pub struct PodDir {
     pub path: PathBuf,
     /// The pod's life: stage1 must inherit it. Dropping the launcher's copy unlocks nothing.
     pub lock: OwnedFd,
-    /// Close-on-exec, so that stage1 does *not* inherit it: free as soon as the launcher is gone.
-    _launcher_lock: File,
     directory: File,
     record: PodRecord,
 }
@@ -82,16 +78,16 @@ impl PodDir {
         made.with_context(|| format!("cannot make directory `{}`", path.display()))?;
         let directory = File::open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
         let lock = new_lock(&path.join(LOCK))?;
-        let launcher_lock = new_lock(&path.join(LAUNCHER_LOCK))?;
         let record = PodRecord {
             version: podrun_abi::VERSION,
             id: id.to_string(),
             name: name.to_owned(),
             boot_id: record::boot_id()?,
             created_ms: record::now_ms(),
+            launcher: Process::this()?,
         };
         record::write_whole(&path, POD, &serde_json::to_vec(&record)?)?;
-        Ok(Self { id, path, lock: lock.into(), _launcher_lock: launcher_lock, directory, record })
+        Ok(Self { id, path, lock: lock.into(), directory, record })
     }
 
     pub(super) fn published_in(self, pods: &Path) -> Self {
@@ -99,7 +95,7 @@ impl PodDir {
     }
 
     pub(super) fn discard_embryo(self) {
-        // What stays is unlocked and named as an embryo: the next `gc` takes it.
+        // What stays is soon unlocked and named as an embryo: the next `gc` takes it.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 
@@ -165,9 +161,7 @@ impl PodDir {
     /// # Errors
     /// When something of it cannot be removed.
     pub fn discard(self, root: &Root) -> Result<()> {
-        root.release_name(&self.record.name, &self.id)?;
-        std::fs::remove_dir_all(&self.path)
-            .with_context(|| format!("cannot remove `{}`", self.path.display()))
+        gc::remove_record(root, Some(&self.record.name), &self.id, &self.path)
     }
 
     /// Makes the control socket and listens on it; non-blocking.

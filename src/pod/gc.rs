@@ -15,14 +15,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use podrun_abi::VERSION;
 use podrun_abi::control::Command;
-use podrun_abi::event::{Event, Record};
+use podrun_abi::event::Event;
 
-use super::record::{Unreadable, now_ms};
+use super::events;
+use super::record::Unreadable;
 use super::root::{EMBRYO, REMAINS, Root, lock_before};
 use super::status::{Phase, Status};
-use super::{Pod, client, dir};
+use super::{Pod, PodId, client, dir};
 use crate::cgroup::remove::{remove_leftovers, remove_recorded};
 use crate::host;
 
@@ -78,7 +78,7 @@ pub fn remove(root: &Root, pod: &Pod, living: Living) -> Result<Settled> {
     let Some(_turn) = take_turn(pod)? else { return Ok(Settled::Gone) };
     let settled = settle_in_turn(pod, living)?;
     if matches!(settled, Settled::Over(_)) {
-        remove_record(root, pod)?;
+        remove_record(root, pod.recorded_name(), pod.id(), pod.path())?;
     }
     Ok(settled)
 }
@@ -188,10 +188,7 @@ fn remove_groups(pod: &Pod, timeout: Duration) -> Result<()> {
 
 /// Appends the last word that stage1 could not say. A line that was cut off is ended first.
 fn record_loss(path: &Path, cause: &str) -> Result<()> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
-    let monotonic_ms = u64::try_from(now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000)?;
-    let event = Event::PodLost { cause: cause.to_owned() };
-    let record = Record { version: VERSION, time_ms: now_ms(), monotonic_ms, event };
+    let record = events::stamp(Event::PodLost { cause: cause.to_owned() });
     let mut line = if is_cut_off(&path.join(dir::EVENTS)) { vec![b'\n'] } else { Vec::new() };
     serde_json::to_writer(&mut line, &record)?;
     line.push(b'\n');
@@ -209,14 +206,14 @@ fn is_cut_off(path: &Path) -> bool {
 }
 
 /// Out of sight with one rename, then away. The name first: a name that leads nowhere is free.
-fn remove_record(root: &Root, pod: &Pod) -> Result<()> {
-    if let Some(name) = pod.recorded_name() {
-        root.release_name(name, pod.id())?;
+pub(super) fn remove_record(root: &Root, name: Option<&str>, id: &PodId, path: &Path) -> Result<()> {
+    if let Some(name) = name {
+        root.release_name(name, id)?;
     }
-    let remains = root.pods().join(format!("{REMAINS}{}", pod.id()));
-    std::fs::rename(pod.path(), &remains)
-        .and_then(|()| std::fs::remove_dir_all(&remains))
-        .with_context(|| format!("cannot remove `{}`", pod.path().display()))
+    let remains = root.pods().join(format!("{REMAINS}{id}"));
+    std::fs::rename(path, &remains)
+        .and_then(|()| remove_tree(&remains))
+        .with_context(|| format!("cannot remove `{}`", path.display()))
 }
 
 /// Removes directories that are no pods: those of launchers that died before their pod had a lock and a name,
@@ -229,7 +226,7 @@ pub fn sweep(root: &Root) -> Result<usize> {
     for entry in root.entries()? {
         match sweep_entry(root, &entry) {
             Ok(was_swept) => removed += usize::from(was_swept),
-            // Its own launcher or another `gc` was faster.
+            // An embryo that its own launcher has published, or another `gc` renamed, meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 let path = root.pods().join(&entry);
@@ -255,7 +252,25 @@ fn sweep_entry(root: &Root, entry: &str) -> std::io::Result<bool> {
         None if entry.starts_with(REMAINS) => path,
         None => return Ok(false),
     };
-    std::fs::remove_dir_all(remains).map(|()| true)
+    remove_tree(&remains).map(|()| true)
+}
+
+/// Several may take the same remains apart; each meets entries that another has just removed. That is not the
+/// end of it, since the other may have met ours and given up.
+pub(super) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    const ATTEMPTS: u32 = 1000;
+    let mut result = Ok(());
+    for _ in 0..ATTEMPTS {
+        result = std::fs::remove_dir_all(path);
+        match &result {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            _ => return result,
+        }
+        if std::fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+    }
+    result
 }
 
 #[cfg(test)]

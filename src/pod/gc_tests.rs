@@ -2,6 +2,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Barrier;
 
 use super::super::dir::PodDir;
+use super::super::root::tests::wait_until_dead;
 use super::*;
 
 fn root() -> (tempfile::TempDir, Root) {
@@ -45,11 +46,20 @@ fn make(root: &Root, name: &str, events: &str) -> (PodDir, Pod) {
 }
 
 fn dead(root: &Root, name: &str, events: &str) -> Pod {
-    make(root, name, events).1
+    let (made, pod) = make(root, name, events);
+    drop(made);
+    wait_until_dead(&pod);
+    pod
 }
 
+/// Its launcher is a process of the same number that was started at another time.
 fn orphan(root: &Root, name: &str) -> (OwnedFd, Pod) {
     let (made, pod) = make(root, name, EVENTS);
+    let path = pod.path().join("pod.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(r#""start_ticks":"#, r#""start_ticks":1"#)).unwrap();
+    let pod = root.find(pod.id().as_str()).unwrap();
+    assert!(pod.is_alive() && !pod.has_launcher());
     (made.lock.try_clone().unwrap(), pod)
 }
 

@@ -31,6 +31,65 @@ pub struct PodRecord {
     pub boot_id: String,
     /// CLOCK_REALTIME in milliseconds since 1970.
     pub created_ms: u64,
+    /// The launcher.
+    pub launcher: Process,
+}
+
+/// One process of one boot, told from a later one with the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number in its own pid namespace.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`: when it was started, in clock ticks since the boot.
+    pub start_ticks: u64,
+    /// The pid namespace in which the number means something, as `/proc/self/ns/pid` names it.
+    pub pid_namespace: String,
+}
+
+impl Process {
+    /// This process.
+    ///
+    /// # Errors
+    /// When `/proc` is not there.
+    pub fn this() -> Result<Self> {
+        let pid = std::process::id();
+        let life = life(pid).context("cannot read `/proc/self/stat`")?;
+        Ok(Self { pid, start_ticks: life.start_ticks, pid_namespace: pid_namespace()? })
+    }
+
+    /// Whether it still runs. A number of another pid namespace cannot be looked at and counts as running.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        if pid_namespace().ok().as_ref() != Some(&self.pid_namespace) {
+            return true;
+        }
+        life(self.pid).is_some_and(|life| life.start_ticks == self.start_ticks && !life.is_over)
+    }
+}
+
+fn pid_namespace() -> Result<String> {
+    const FILE: &str = "/proc/self/ns/pid";
+    let name = std::fs::read_link(FILE).with_context(|| format!("cannot read `{FILE}`"))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+struct Life {
+    start_ticks: u64,
+    is_over: bool,
+}
+
+fn life(pid: u32) -> Option<Life> {
+    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc_pid_stat(5). The second field is the name in parentheses, and a name may hold anything: what counts
+/// stands behind the last closing one.
+fn parse_stat(stat: &[u8]) -> Option<Life> {
+    let behind = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields: Vec<&str> = std::str::from_utf8(stat.get(behind..)?).ok()?.split_ascii_whitespace().collect();
+    // The third field is the first here. A zombie and a dead process hold nothing any more.
+    let is_over = matches!(*fields.first()?, "Z" | "X" | "x");
+    Some(Life { start_ticks: fields.get(19)?.parse().ok()?, is_over })
 }
 
 /// Why a record says nothing.
@@ -167,6 +226,7 @@ mod tests {
             name: "shop".into(),
             boot_id: "1f0c9ee4-5e9c-4f4e-a4a8-5bb4a9c9d111".into(),
             created_ms: 1_790_000_000_000,
+            launcher: Process { pid: 7, start_ticks: 12, pid_namespace: "pid:[4026531836]".into() },
         }
     }
 
@@ -216,6 +276,46 @@ mod tests {
         assert_eq!(read_bytes(&path), Ok(b"two".to_vec()));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_start() {
+        let this = Process::this().unwrap();
+        assert!(this.is_running());
+        let earlier = Process { start_ticks: this.start_ticks - 1, ..this.clone() };
+        assert!(!earlier.is_running());
+        let elsewhere = Process { pid_namespace: "pid:[1]".into(), ..earlier };
+        assert!(elsewhere.is_running(), "what cannot be looked at is not called dead");
+    }
+
+    #[test]
+    fn a_zombie_does_not_run() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = child.id();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while life(pid).is_some_and(|life| !life.is_over) && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(life(pid).unwrap().is_over);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_name_of_a_process_does_not_hide_its_start() {
+        let tail = "S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 2 3";
+        for name in ["sh", "a) R 1 (b", "", "(((", ") ) )"] {
+            let stat = format!("7 ({name}) {tail}");
+            assert_eq!(parse_stat(stat.as_bytes()).unwrap().start_ticks, 4711, "{name}");
+        }
+        for stat in [
+            &b""[..],
+            b"7 (sh",
+            b"7 (sh) S 1",
+            b"7 (sh) \xff",
+            b"7 (sh) S 1 7 7 0 -1 1 1 0 0 0 0 0 0 0 20 0 1 0 x",
+        ] {
+            assert!(parse_stat(stat).is_none());
+        }
     }
 
     #[test]

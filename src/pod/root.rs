@@ -282,4 +282,4 @@ pub(super) fn lock_before(file: &File, deadline: Instant) -> io::Result<bool> {
 
 #[cfg(test)]
 #[path = "root_tests.rs"]
-mod tests;
+pub(super) mod tests;
