@@ -103,16 +103,26 @@ impl PodCgroup {
         self.supervisor.as_ref().map(AsFd::as_fd)
     }
 
-    /// `cgroup.procs` of stage1's group in every joined hierarchy, open for writing; cgroup2's first.
+    /// What a process of one thread writes `0` to, to join stage1's group in every joined hierarchy; cgroup2's
+    /// first.
     ///
     /// # Errors
     /// One cannot be opened.
     pub fn supervisor_procs(&self) -> anyhow::Result<Vec<OwnedFd>> {
-        self.procs(SUPERVISOR, OFlag::O_WRONLY)
+        self.procs(SUPERVISOR, OFlag::O_WRONLY, "tasks")
     }
 
-    fn procs(&self, group: &str, access: OFlag) -> anyhow::Result<Vec<OwnedFd>> {
-        self.trees.iter().map(|tree| tree.open(&below(group, "cgroup.procs"), access)).collect()
+    /// `cgroup.procs` of cgroup2, `v1_file` of the others.
+    ///
+    /// v1's `tasks` moves the writing thread alone, which is the whole of a process that has just been cloned.
+    /// A write to `cgroup.procs` waits until no process on the machine is forking or ending, for some
+    /// milliseconds and in each hierarchy (kernel/cgroup/cgroup.c, cgroup_procs_write_start).
+    fn procs(&self, group: &str, access: OFlag, v1_file: &str) -> anyhow::Result<Vec<OwnedFd>> {
+        let open = |(joined, tree): (&Joined, &Tree)| {
+            let file = if joined.version == Version::V1 { v1_file } else { "cgroup.procs" };
+            tree.open(&below(group, file), access)
+        };
+        self.plan.hierarchies.iter().zip(&self.trees).map(open).collect()
     }
 
     /// Proves that a process is in a group (`""` the pod's own, `supervisor`, `app-<name>`) in every joined
@@ -141,7 +151,9 @@ impl PodCgroup {
     /// One cannot be opened.
     pub fn app(&self, name: &str) -> anyhow::Result<(AppCgroup, Vec<OwnedFd>)> {
         let group = app_group(name);
-        let mut files = self.procs(&group, OFlag::O_RDWR)?;
+        // Without cgroup2 stage1 lists and kills by the first of them, and `tasks` does not list processes.
+        let v1_file = if self.v2().is_some() { "tasks" } else { "cgroup.procs" };
+        let mut files = self.procs(&group, OFlag::O_RDWR, v1_file)?;
         let procs = files.iter().map(AsRawFd::as_raw_fd).collect();
         let mut keep = |file: OwnedFd| {
             let fd = file.as_raw_fd();

@@ -31,8 +31,8 @@ pub struct PreparedExec<'a> {
     pub close: Vec<RawFd>,
     /// A cgroup2 directory for CLONE_INTO_CGROUP.
     pub into: Option<BorrowedFd<'a>>,
-    /// `cgroup.procs` files that the child joins; the first belongs to `into` and is used when the kernel
-    /// refuses CLONE_INTO_CGROUP.
+    /// `cgroup.procs` or v1's `tasks` files that the child joins by writing `0`; the first belongs to `into` and
+    /// is used when the kernel refuses CLONE_INTO_CGROUP.
     pub procs: Vec<BorrowedFd<'a>>,
 }
 

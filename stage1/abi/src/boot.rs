@@ -183,7 +183,8 @@ pub struct AppCgroup {
     pub into: Option<Fd>,
     /// One `cgroup.procs`, open for reading and writing, per hierarchy that the child joins by itself. The
     /// app is exec'ed only after its pid was found in each. The group behind [`AppCgroup::into`] has its
-    /// `cgroup.procs` in here too, as the first: joined that way when clone3 refuses.
+    /// `cgroup.procs` in here too, as the first: joined that way when clone3 refuses. Behind that one there may
+    /// be v1's `tasks` instead: the child that joins has one thread. The first lists the app's processes.
     pub procs: Vec<Fd>,
     /// `cgroup.kill`.
     pub kill: Option<Fd>,

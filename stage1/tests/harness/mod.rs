@@ -315,7 +315,9 @@ fn equip(app: &mut App, label: &str, directory: &Path, kept: &mut Vec<OwnedFd>) 
     let paths = group_paths(label, &app.name);
     for path in &paths {
         fs::create_dir_all(path).unwrap();
-        app.cgroup.procs.push(keep(read_write(&path.join("cgroup.procs"))));
+        let v1 = path.join("tasks");
+        let joined = if v1.exists() { v1 } else { path.join("cgroup.procs") };
+        app.cgroup.procs.push(keep(read_write(&joined)));
     }
     let [unified, memory, _] = &paths[..] else { panic!("three hierarchies") };
     app.cgroup.into = Some(keep(File::open(unified).unwrap()));
