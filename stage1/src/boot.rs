@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::RawFd;
 
 use nix::sys::signal::SigSet;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, sethostname};
 use podrun_abi::boot::{App, Boot, PodFds};
 use podrun_abi::control::Signal;
@@ -88,7 +88,9 @@ fn prepare(boot: &Boot) -> Result<(), StartFailure> {
 
 fn read(memfd: RawFd) -> Result<Boot, StartFailure> {
     let memfd = descriptors::own(memfd).or_fail(Step::ReadBoot, &memfd.to_string())?;
-    let mut text = Vec::new();
+    let length = fstat(&memfd).or_fail(Step::ReadBoot, "")?.st_size;
+    // One byte more, or the end of the file would only be found after growing.
+    let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1));
     File::from(memfd).take(BOOT_BYTES_MAX).read_to_end(&mut text).or_fail(Step::ReadBoot, "")?;
     serde_json::from_slice(&text).map_err(|error| refused(&error.to_string()))
 }

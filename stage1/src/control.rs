@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use podrun_abi::control::Reply;
 
+use crate::reap::Left;
 use crate::sys::descriptors::Inherited;
 use crate::sys::socket::{self, Received};
 
@@ -45,7 +46,7 @@ impl Control {
     }
 
     /// Takes those who wait.
-    pub fn accept(&mut self, registry: &Registry, now: Instant) {
+    pub fn accept(&mut self, registry: &Registry, now: Instant) -> Left {
         for _ in 0..TURN_MAX {
             match socket::accept(&self.listener) {
                 Ok(socket) => self.admit(socket, registry, now),
@@ -55,9 +56,10 @@ impl Control {
                     self.spare = spare();
                 }
                 Err(Errno::EINTR | Errno::ECONNABORTED) => {}
-                Err(_) => return,
+                Err(_) => return Left::None,
             }
         }
+        Left::Maybe
     }
 
     fn admit(&mut self, socket: OwnedFd, registry: &Registry, now: Instant) {
@@ -93,6 +95,13 @@ impl Control {
             slot.as_ref().is_some_and(|client| socket::transmit(&client.socket, &text).is_ok())
         });
         if !sent {
+            *slot = None;
+        }
+    }
+
+    /// Closes the connection.
+    pub fn drop_client(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token) {
             *slot = None;
         }
     }

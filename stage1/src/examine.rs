@@ -16,7 +16,7 @@ use podrun_abi::failure::ExecFault;
 use crate::execute::read_head;
 
 /// A script may name a script; the kernel follows five.
-const SCRIPT_DEPTH: usize = 5;
+pub const SCRIPT_DEPTH: usize = 5;
 const PT_INTERP: u32 = 3;
 #[cfg(target_arch = "x86_64")]
 const OWN_MACHINE: u16 = 62;

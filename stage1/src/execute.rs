@@ -16,11 +16,11 @@ use nix::unistd::{execve, fchdir};
 use podrun_abi::boot::App;
 use podrun_abi::failure::{ExecFault, StartFailure, Step};
 
-use crate::examine::{examine, script_interpreter};
+use crate::examine::{SCRIPT_DEPTH, examine, script_interpreter};
 use crate::failure::{OrFail, failed};
 
 /// As much of a file as the kernel looks at to find `#!`.
-const HEAD_BYTES: u64 = 256;
+const HEAD_BYTES: usize = 256;
 
 /// Enters `workdir`.
 pub fn enter_workdir(workdir: &str) -> Result<(), StartFailure> {
@@ -85,29 +85,31 @@ fn try_file(path: &str, argv: &[CString], env: &[CString]) -> StartFailure {
     }
 }
 
-/// ELOOP when the file or the interpreter of the script that it is goes through a magic link.
+/// ELOOP when the file, or the interpreter of the script that it is, goes through a magic link.
 fn refuse_magic(path: &str) -> Result<(), Errno> {
     let file = open_plain(path, OFlag::O_PATH)?;
     if SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         // execve says what it thinks of it.
         return Ok(());
     }
-    match script_interpreter(&read_head(path)) {
-        Some(interpreter) => match open_plain(&interpreter, OFlag::O_PATH) {
-            Err(Errno::ELOOP) => Err(Errno::ELOOP),
-            _ => Ok(()),
-        },
-        None => Ok(()),
+    let mut head = read_head(path);
+    for _ in 0..SCRIPT_DEPTH {
+        let Some(interpreter) = script_interpreter(&head) else { return Ok(()) };
+        if open_plain(&interpreter, OFlag::O_PATH).is_err_and(|errno| errno == Errno::ELOOP) {
+            return Err(Errno::ELOOP);
+        }
+        head = read_head(&interpreter);
     }
+    Ok(())
 }
 
 /// The start of a file; empty when it may be executed but not read, since such a file is no script.
 pub fn read_head(path: &str) -> Vec<u8> {
-    let mut head = Vec::new();
-    if let Ok(file) = open_plain(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
-        // What cannot be read is not there.
-        let _ = File::from(file).take(HEAD_BYTES).read_to_end(&mut head);
-    }
+    let mut head = vec![0; HEAD_BYTES];
+    let file = open_plain(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+    // What cannot be read is not there. A file of a disk gives all it has in one read.
+    let length = file.map_or(0, |file| File::from(file).read(&mut head).unwrap_or(0));
+    head.truncate(length);
     head
 }
 

@@ -20,7 +20,7 @@ use crate::sys::descriptors::Inherited;
 use crate::sys::process;
 
 /// More than a group of 32,768 processes needs.
-const PIDS_BYTES_MAX: u64 = 512 * 1024;
+const PIDS_BYTES_MAX: usize = 512 * 1024;
 /// A file with one number, or a few lines with one each.
 const GAUGE_BYTES_MAX: usize = 4096;
 
@@ -201,10 +201,20 @@ fn find_number(text: &str, key: Option<&str>) -> Option<u64> {
 /// again for up to a second.
 fn read_pids(procs: Inherited) -> Result<Vec<i32>, Errno> {
     let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    let file = File::open(link(procs)).map_err(errno)?;
-    let mut text = String::new();
-    file.take(PIDS_BYTES_MAX).read_to_string(&mut text).map_err(errno)?;
-    Ok(parse_pids(&text))
+    let mut file = File::open(link(procs)).map_err(errno)?;
+    // Most groups fit into the first read, and the one behind it finds the end.
+    let mut text = vec![0; GAUGE_BYTES_MAX];
+    let mut length = 0;
+    loop {
+        match file.read(&mut text[length..]).map_err(errno)? {
+            0 => break,
+            more => length += more,
+        }
+        if length == text.len() && length < PIDS_BYTES_MAX {
+            text.resize(length * 2, 0);
+        }
+    }
+    Ok(parse_pids(&String::from_utf8_lossy(&text[..length])))
 }
 
 /// One pid a line; 0 stands for a process outside this pid namespace and is left out, for kill(2) takes it for

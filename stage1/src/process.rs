@@ -4,9 +4,12 @@
 //! mean for the app is said once, as an event for the supervisor. Invariant: the pid is forgotten in the call
 //! that reaped it.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use podrun_abi::control::Signal;
 use podrun_abi::event::{End, OomLevel, Outcome};
 use podrun_abi::failure::{StartFailure, Step};
@@ -32,6 +35,14 @@ pub struct Process {
     started: bool,
     before: OomCounts,
     emptying: Option<Emptying>,
+}
+
+/// What a process is looked at with.
+pub struct Surroundings<'a> {
+    /// The descriptors of pod and apps.
+    pub pod: &'a Handles,
+    /// Where channels are registered.
+    pub registry: &'a Registry,
 }
 
 /// From clone to reap.
@@ -70,13 +81,14 @@ impl Process {
         self.progress
     }
 
-    /// stage1's end of the pair with the child, while the start is going on.
-    pub fn channel(&self) -> Option<&OwnedFd> {
-        self.live.as_ref()?.channel.as_ref()
+    /// Has what the child says told under `token`.
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let Some(channel) = self.live.as_ref().and_then(|live| live.channel.as_ref()) else { return Ok(()) };
+        registry.register(&mut SourceFd(&channel.as_raw_fd()), token, Interest::READABLE)
     }
 
     /// Takes what the child has said. `Some` when it was exec'ed with that.
-    pub fn hear(&mut self, app: AppIndex, handles: &AppHandles) -> Option<Event> {
+    pub fn hear(&mut self, app: AppIndex, handles: &AppHandles, registry: &Registry) -> Option<Event> {
         let mut buffer = [0; FAILURE_BYTES_MAX];
         loop {
             let live = self.live.as_mut()?;
@@ -84,7 +96,7 @@ impl Process {
                 Received::Nothing => return None,
                 Received::Packet(length) => self.take_packet(buffer.get(..length)?, handles),
                 Received::Closed | Received::TooLong => {
-                    live.channel = None;
+                    close(registry, live.channel.take());
                     self.started = self.failure.is_none() && self.progress.reached() == Step::Exec;
                     return self.started.then_some(Event::Started(app, live.pid));
                 }
@@ -119,18 +131,18 @@ impl Process {
         &mut self,
         app: AppIndex,
         end: End,
-        handles: (&Handles, &AppHandles),
+        around: &Surroundings<'_>,
         events: &mut impl Extend<Event>,
     ) {
-        let (pod, handles) = handles;
+        let Some(handles) = around.pod.apps.get(app.0) else { return };
         // It may have been exec'ed and have ended since the last look.
-        events.extend(self.hear(app, handles));
+        events.extend(self.hear(app, handles, around.registry));
         self.live = None;
         events.extend([if self.started {
             Event::MainEnded(app, end)
         } else {
             let failure = self.failure.take().unwrap_or_else(|| {
-                let after = handles.group.oom_counts(pod.oom_hits.as_ref());
+                let after = handles.group.oom_counts(around.pod.oom_hits.as_ref());
                 spawn::lost(self.progress, self.before.level_until(&after).is_some())
             });
             Event::StartFailed(app, failure)
@@ -183,5 +195,13 @@ impl Process {
         outcome.oom = oom;
         outcome.memory_peak_bytes = handles.group.memory_peak.as_ref().and_then(|meter| meter.read());
         outcome.cpu_used_ns = handles.group.cpu_used.as_ref().and_then(|meter| meter.read());
+    }
+}
+
+/// Closing alone does not end the registration: children that were cloned meanwhile have copies of the socket.
+fn close(registry: &Registry, channel: Option<OwnedFd>) {
+    if let Some(channel) = channel {
+        // A registration that is not there needs no end.
+        let _ = registry.deregister(&mut SourceFd(&channel.as_raw_fd()));
     }
 }

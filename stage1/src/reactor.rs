@@ -23,7 +23,7 @@ use podrun_abi::failure::{StartFailure, Step};
 use crate::boot::{Handles, SIGRTMIN_3};
 use crate::control::{CLIENTS_MAX, Control};
 use crate::failure::OrFail;
-use crate::process::Process;
+use crate::process::{Process, Surroundings};
 use crate::reap::{Left, reap};
 use crate::report::Reporter;
 use crate::spawn::{Job, Progress};
@@ -64,6 +64,7 @@ pub struct Reactor<'a> {
 struct Again {
     signals: bool,
     launcher: bool,
+    control: bool,
     children: bool,
 }
 
@@ -123,6 +124,9 @@ impl<'a> Reactor<'a> {
             self.read_launcher(reporter);
         }
         self.settle(reporter);
+        if again.control {
+            self.read_other(CONTROL);
+        }
         for event in events {
             self.read_other(event.token());
             self.settle(reporter);
@@ -200,7 +204,7 @@ impl<'a> Reactor<'a> {
         let now = Instant::now();
         match token {
             SIGNALS | LAUNCHER => {}
-            CONTROL => self.control.accept(self.poll.registry(), now),
+            CONTROL => self.again.control |= self.control.accept(self.poll.registry(), now) == Left::Maybe,
             Token(number) if number < FIRST_APP => self.serve(token, now),
             Token(number) => self.hear(AppIndex(number - FIRST_APP)),
         }
@@ -208,7 +212,8 @@ impl<'a> Reactor<'a> {
 
     /// Answers the requests of one client.
     fn serve(&mut self, token: Token, now: Instant) {
-        while let Some(received) = self.control.receive(token, &mut self.buffer[..], now) {
+        for _ in 0..TURN_MAX {
+            let Some(received) = self.control.receive(token, &mut self.buffer[..], now) else { return };
             let parsed = match received {
                 Received::Packet(length) => parse_foreign(&self.supervisor, self.buffer.get(..length)),
                 _ => Err("the request is too long".to_owned()),
@@ -222,26 +227,21 @@ impl<'a> Reactor<'a> {
             };
             self.control.reply(token, &reply);
         }
+        // Nobody has that much to ask at a time.
+        self.control.drop_client(token);
     }
 
     /// Takes what an app's child has said.
     fn hear(&mut self, app: AppIndex) {
-        let Some((process, handles)) = self.processes.get_mut(app.0).zip(self.handles.apps.get(app.0)) else {
-            return;
-        };
-        // Closing it does not end the registration: children that were cloned meanwhile have copies.
-        let Some(fd) = process.channel().map(AsRawFd::as_raw_fd) else { return };
-        let started = process.hear(app, handles);
-        if process.channel().is_none() {
-            // It cannot fail: the registration was made with this descriptor. Only the number is used.
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        }
-        self.pending.extend(started);
+        let process = self.processes.get_mut(app.0).zip(self.handles.apps.get(app.0));
+        let registry = self.poll.registry();
+        self.pending.extend(process.and_then(|(process, handles)| process.hear(app, handles, registry)));
     }
 
     fn reap(&mut self) {
-        let (processes, handles, pending) = (&mut self.processes, self.handles, &mut self.pending);
-        let left = reap(|pid, end| reaped(processes, handles, pending, (pid, end)));
+        let around = Surroundings { pod: self.handles, registry: self.poll.registry() };
+        let (processes, pending) = (&mut self.processes, &mut self.pending);
+        let left = reap(|pid, end| reaped(processes, &around, pending, (pid, end)));
         self.again.children = left == Left::Maybe;
     }
 
@@ -290,10 +290,10 @@ impl<'a> Reactor<'a> {
         let (process, handles) = (&mut self.processes[app.0], &self.handles.apps[app.0]);
         let progress = process.progress();
         let job = Job { boot: self.boot, app: &self.boot.apps[app.0], handles, progress };
-        let registered = process.spawn(&job, self.handles).and_then(|()| {
-            let fd = process.channel().map_or(-1, AsRawFd::as_raw_fd);
-            register(&self.poll, fd, Token(FIRST_APP + app.0)).or_fail(Step::Clone, "")
-        });
+        let token = Token(FIRST_APP + app.0);
+        let registered = process
+            .spawn(&job, self.handles)
+            .and_then(|()| process.register(self.poll.registry(), token).or_fail(Step::Clone, ""));
         if let Err(failure) = registered {
             process.signal(libc::SIGKILL);
             self.pending.push_back(Event::StartFailed(app, failure));
@@ -346,13 +346,13 @@ fn register(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {
 /// One death: of an app's main process, or of an orphan, which is no event.
 fn reaped(
     processes: &mut [Process],
-    handles: &Handles,
+    around: &Surroundings<'_>,
     pending: &mut VecDeque<Event>,
     (pid, end): (i32, End),
 ) {
-    let found = processes.iter_mut().zip(&handles.apps).enumerate().find(|(_, (process, _))| process.is(pid));
-    if let Some((index, (process, app))) = found {
-        process.reaped(AppIndex(index), end, (handles, app), pending);
+    let found = processes.iter_mut().enumerate().find(|(_, process)| process.is(pid));
+    if let Some((index, process)) = found {
+        process.reaped(AppIndex(index), end, around, pending);
     }
 }
 
