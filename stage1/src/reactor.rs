@@ -124,12 +124,13 @@ impl<'a> Reactor<'a> {
             self.read_launcher(reporter);
         }
         self.settle(reporter);
-        if again.control {
-            self.read_other(CONTROL);
-        }
         for event in events {
             self.read_other(event.token());
             self.settle(reporter);
+        }
+        // After those who leave have made room.
+        if again.control || events.iter().any(|event| event.token() == CONTROL) {
+            self.again.control |= self.control.accept(self.poll.registry(), Instant::now()) == Left::Maybe;
         }
         if again.children {
             self.reap();
@@ -203,8 +204,7 @@ impl<'a> Reactor<'a> {
     fn read_other(&mut self, token: Token) {
         let now = Instant::now();
         match token {
-            SIGNALS | LAUNCHER => {}
-            CONTROL => self.again.control |= self.control.accept(self.poll.registry(), now) == Left::Maybe,
+            SIGNALS | LAUNCHER | CONTROL => {}
             Token(number) if number < FIRST_APP => self.serve(token, now),
             Token(number) => self.hear(AppIndex(number - FIRST_APP)),
         }

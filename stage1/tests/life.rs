@@ -6,10 +6,11 @@ mod harness;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use harness::{Pod, app, boot, limit, required};
+use harness::{Host, Pod, app, boot, limit, required};
 use podrun_abi::boot::ExitPolicy;
 use podrun_abi::control::{Command, Reply};
 use podrun_abi::event::{End, Event, OomLevel, StopReason};
+use podrun_abi::failure::Step;
 
 fn names(pod: &Pod, pick: impl Fn(&Event) -> Option<&String>) -> Vec<String> {
     pod.seen.iter().filter_map(pick).cloned().collect()
@@ -228,4 +229,83 @@ fn idle_pod_sleeps() {
     let before = switches();
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(before, switches());
+}
+
+#[test]
+fn hosts_with_less_kill_as_well() {
+    if !required() {
+        return;
+    }
+    for host in [Host::NoClone, Host::Freezer, Host::Bare] {
+        let mut plan = boot(vec![app("a", "ignore-term ; daemon ; children 50 ; say ready ; pause")]);
+        plan.apps[0].policy.stop_timeout_ms = Some(100);
+        let mut pod = Pod::boot_with(plan, host, |_| {});
+        pod.order(Command::Go);
+        pod.wait_line("a", "ready");
+        let begin = Instant::now();
+        pod.order(Command::Stop { apps: vec![], timeout_ms: None });
+        assert_eq!(pod.finish(), 137, "{host:?}: {:#?}", pod.seen);
+        assert!(begin.elapsed() < Duration::from_secs(2), "{host:?}: {:?}", begin.elapsed());
+        assert_eq!(pod.processes(), [0; 0], "{host:?}");
+
+        let plan = boot(vec![app("a", "ignore-term ; daemon ; children 5 ; exit 3")]);
+        let mut pod = Pod::boot_with(plan, host, |_| {});
+        pod.order(Command::Go);
+        assert_eq!(pod.finish(), 3, "{host:?}: {:#?}", pod.seen);
+        assert_eq!(pod.processes(), [0; 0], "{host:?}");
+    }
+}
+
+#[test]
+fn app_that_is_not_found_in_its_group_never_runs() {
+    if !required() {
+        return;
+    }
+    let mut pod = Pod::boot_with(boot(vec![app("a", "say here")]), Host::Wrong, |_| {});
+    pod.order(Command::Go);
+    assert_eq!(pod.finish(), 125, "{:#?}", pod.seen);
+    let refused = pod.seen.iter().any(|event| {
+        matches!(event, Event::StartFailed { failure, .. }
+            if failure.step == Step::VerifyCgroup && failure.subject.ends_with("/no-procs"))
+    });
+    assert!(refused, "{:#?}", pod.seen);
+    assert_eq!(pod.output("a"), "");
+}
+
+#[test]
+fn launcher_that_does_not_listen_misses_nothing() {
+    if !required() {
+        return;
+    }
+    let apps: Vec<_> = (0..150).map(|index| app(&format!("a{index}"), "exit 0")).collect();
+    let mut pod = Pod::start(boot(apps));
+    let events = pod.directory.join("events.jsonl");
+    let end = Instant::now() + Duration::from_secs(20);
+    let lines = || fs::read_to_string(&events).unwrap();
+    while !lines().contains("pod-ended") {
+        assert!(Instant::now() < end, "{}", lines());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let told = lines().lines().count();
+    assert_eq!(told, 303);
+    assert_eq!(pod.finish(), 0);
+    assert_eq!(pod.seen.len(), told);
+}
+
+#[test]
+fn clients_are_limited_in_number() {
+    if !required() {
+        return;
+    }
+    let mut pod = Pod::start(boot(vec![app("a", "pause")]));
+    pod.wait_started("a");
+    let clients: Vec<_> = (0..32).map(|_| pod.connect()).collect();
+    assert!(pod.is_closed(&pod.connect()), "one too many");
+    drop(clients);
+    // Another test's child may hold copies of these sockets until its execve.
+    let end = Instant::now() + Duration::from_secs(5);
+    while pod.try_ask(br#"{"version":1,"command":{"kill":{"apps":[]}}}"#) != Some(Reply::Accepted) {
+        assert!(Instant::now() < end, "there is room again");
+    }
+    assert_eq!(pod.finish(), 137);
 }

@@ -1,7 +1,7 @@
 //! Starts stage1 as the launcher does, in namespaces and cgroups of its own, and listens to it.
 //!
-//! `unshare` of util-linux makes the namespaces; cgroups are made below the test's own, in cgroup2, memory and
-//! pids. A dropped [`Pod`] leaves nothing: no process, no group, no directory.
+//! `unshare` of util-linux makes the namespaces; cgroups are made below the test's own, in cgroup2 and in the
+//! v1 hierarchies memory, pids and freezer. A dropped [`Pod`] leaves nothing: no process, no group, no directory.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
@@ -27,14 +27,14 @@ use podrun_abi::event::{Event, Outcome, Record};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The eleven capabilities that a pod's apps have by default.
 pub const DEFAULT_CAPABILITIES: u64 = 0x8000_05fb;
-const CONTROLLERS: [&str; 3] = ["unified", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["unified", "memory", "pids", "freezer"];
 
 /// Whether this test can run here; says why when not, and fails then with PODRUN_TEST_STRICT=1.
 pub fn required() -> bool {
     let reason = if !nix::unistd::geteuid().is_root() {
         "this test needs root"
     } else if CONTROLLERS.iter().any(|name| own_group(name).is_none()) {
-        "this test needs cgroup2 beside the v1 hierarchies memory and pids"
+        "this test needs cgroup2 beside the v1 hierarchies memory, pids and freezer"
     } else {
         return true;
     };
@@ -132,6 +132,42 @@ pub fn boot(apps: Vec<App>) -> Boot {
     }
 }
 
+/// What of the host's cgroups an app gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// Everything.
+    Whole,
+    /// clone3 cannot be used to join.
+    NoClone,
+    /// No `cgroup.kill` and no `cgroup.events`, but a freezer.
+    Freezer,
+    /// Nothing but `cgroup.procs`.
+    Bare,
+    /// One of the files is no `cgroup.procs`: the process will not be found in it.
+    Wrong,
+}
+
+impl Host {
+    fn strip(self, app: &mut App, directory: &Path, kept: &mut Vec<OwnedFd>) {
+        let group = &mut app.cgroup;
+        if self != Self::Whole && self != Self::Wrong {
+            group.into = None;
+        }
+        if matches!(self, Self::Freezer | Self::Bare) {
+            (group.kill, group.events) = (None, None);
+        }
+        if self != Self::Freezer {
+            group.freezer = None;
+        }
+        if self == Self::Wrong {
+            let path = directory.join("no-procs");
+            fs::write(&path, "").unwrap();
+            kept.push(read_write(&path).into());
+            group.procs.push(kept.last().unwrap().as_raw_fd());
+        }
+    }
+}
+
 /// A running pod.
 pub struct Pod {
     unshare: Child,
@@ -157,7 +193,12 @@ impl Pod {
     }
 
     /// The same with a change to the root directory before.
-    pub fn boot_in(mut boot: Boot, change: impl FnOnce(&Path)) -> Self {
+    pub fn boot_in(boot: Boot, change: impl FnOnce(&Path)) -> Self {
+        Self::boot_with(boot, Host::Whole, change)
+    }
+
+    /// The same on a host that lacks something.
+    pub fn boot_with(mut boot: Boot, host: Host, change: impl FnOnce(&Path)) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let label = format!("s1-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&label);
@@ -174,6 +215,7 @@ impl Pod {
         let mut kept = Vec::new();
         for app in &mut boot.apps {
             equip(app, &label, &directory, &mut kept);
+            host.strip(app, &directory, &mut kept);
         }
         let launcher = pod_descriptors(&mut boot, &directory, &mut kept);
         let apps = boot.apps.iter().map(|app| app.name.clone()).collect();
@@ -198,13 +240,30 @@ impl Pod {
         self.ask_raw(&text)
     }
 
-    pub fn ask_raw(&self, packet: &[u8]) -> Reply {
+    /// A client of the control socket that says nothing.
+    pub fn connect(&self) -> OwnedFd {
         let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         connect(client.as_raw_fd(), &UnixAddr::new(&self.directory.join("control")).unwrap()).unwrap();
-        send(client.as_raw_fd(), packet, MsgFlags::empty()).unwrap();
+        client
+    }
+
+    /// Waits for the end of a connection.
+    pub fn is_closed(&self, client: &OwnedFd) -> bool {
+        recv(client.as_raw_fd(), &mut [0; 8], MsgFlags::empty()) == Ok(0)
+    }
+
+    pub fn ask_raw(&self, packet: &[u8]) -> Reply {
+        self.try_ask(packet).expect("an answer")
+    }
+
+    /// `None`: closed without an answer.
+    pub fn try_ask(&self, packet: &[u8]) -> Option<Reply> {
+        let client = self.connect();
         let mut buffer = [0; podrun_abi::PACKET_BYTES_MAX];
-        let length = recv(client.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
-        serde_json::from_slice(&buffer[..length]).unwrap()
+        send(client.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL).ok()?;
+        let length =
+            recv(client.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok().filter(|length| *length > 0)?;
+        Some(serde_json::from_slice(&buffer[..length]).unwrap())
     }
 
     /// The next record.
@@ -319,7 +378,8 @@ fn equip(app: &mut App, label: &str, directory: &Path, kept: &mut Vec<OwnedFd>) 
         let joined = if v1.exists() { v1 } else { path.join("cgroup.procs") };
         app.cgroup.procs.push(keep(read_write(&joined)));
     }
-    let [unified, memory, _] = &paths[..] else { panic!("three hierarchies") };
+    let [unified, memory, _, freezer] = &paths[..] else { panic!("four hierarchies") };
+    app.cgroup.freezer = Some(keep(read_write(&freezer.join("freezer.state"))));
     app.cgroup.into = Some(keep(File::open(unified).unwrap()));
     app.cgroup.kill = Some(keep(OpenOptions::new().write(true).open(unified.join("cgroup.kill")).unwrap()));
     app.cgroup.events = Some(keep(File::open(unified.join("cgroup.events")).unwrap()));
