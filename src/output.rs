@@ -68,6 +68,12 @@ pub fn write_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// The text without characters that speak to the terminal: what pods and their records say is not ours.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// One JSON text on one line.
 ///
 /// # Errors

@@ -28,10 +28,9 @@ pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
         }
     }
     let json = complete(&pod, &status, is_alive);
-    match (args.output, &args.pod.app) {
-        (TextFormat::Json, Some(_)) => json.apps.iter().try_for_each(write_json)?,
-        (TextFormat::Json, None) => write_json(&json)?,
-        (TextFormat::Text, _) => write_stdout(&text(&pod, &status, &json, now_ms()))?,
+    match args.output {
+        TextFormat::Json => write_json(&json)?,
+        TextFormat::Text => write_stdout(&text(&pod, &status, &json, now_ms()))?,
     }
     let runs = match &args.pod.app {
         Some(_) => is_alive && status.running() > 0,

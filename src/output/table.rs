@@ -1,5 +1,7 @@
 //! Tables without borders: upper-case headings, columns two blanks apart, the last one as long as it is.
 
+use super::printable;
+
 /// Rows under headings.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -38,18 +40,13 @@ impl Table {
         for cells in lines {
             let mut line = String::new();
             for (cell, width) in cells.iter().zip(&widths) {
-                line.push_str(&format!("{:width$}  ", one_line(cell)));
+                line.push_str(&format!("{:width$}  ", printable(cell)));
             }
             text.push_str(line.trim_end());
             text.push('\n');
         }
         text
     }
-}
-
-/// What is shown comes from records: no cell breaks the table or speaks to the terminal.
-fn one_line(cell: &str) -> String {
-    cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Names are ASCII; a wider character only shifts its own line.

@@ -15,6 +15,7 @@ use podrun_abi::control::{Command, Reply, Request};
 use podrun_abi::{PACKET_BYTES_MAX, VERSION};
 
 use super::{Pod, dir};
+use crate::output::printable;
 
 /// How long stage1 may take to answer. It answers between two events; only a machine that stands still is
 /// this slow.
@@ -40,7 +41,7 @@ pub fn ask(pod: &Pod, command: Command) -> Result<Answer> {
     let deadline = Instant::now() + ANSWER_DEADLINE;
     match exchange(&socket, &packet, deadline) {
         Ok(Reply::Accepted) => Ok(Answer::Accepted),
-        Ok(Reply::Refused { reason }) => bail!("{reason}"),
+        Ok(Reply::Refused { reason }) => bail!("{}", printable(&reason)),
         Err(error) if is_gone(&error) => Ok(Answer::Nobody),
         Err(error) => Err(error).with_context(|| format!("cannot ask stage1 of pod `{}`", pod.name())),
     }
@@ -97,4 +98,72 @@ fn wait_for(socket: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<()
 
 fn is_gone(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Errno>(), Some(Errno::ECONNRESET | Errno::EPIPE | Errno::ENOTCONN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::dir::PodDir;
+    use crate::pod::root::Root;
+
+    /// Answers one request with these bytes, or closes without a word.
+    fn serve(listener: OwnedFd, answer: Option<&'static [u8]>) -> std::thread::JoinHandle<Request> {
+        std::thread::spawn(move || {
+            let deadline = Instant::now() + ANSWER_DEADLINE;
+            wait_for(&listener, PollFlags::POLLIN, deadline).unwrap();
+            let client = socket::accept(listener.as_raw_fd()).unwrap();
+            let mut packet = vec![0; PACKET_BYTES_MAX];
+            let length = socket::recv(client, &mut packet, MsgFlags::empty()).unwrap();
+            if let Some(answer) = answer {
+                socket::send(client, answer, MsgFlags::MSG_NOSIGNAL).unwrap();
+            }
+            nix::unistd::close(client).unwrap();
+            serde_json::from_slice(&packet[..length]).unwrap()
+        })
+    }
+
+    fn pod() -> (tempfile::TempDir, PodDir, Pod) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(&directory.path().join("podrun")).unwrap();
+        let made = root.create("shop").unwrap();
+        let pod = root.find("shop").unwrap();
+        (directory, made, pod)
+    }
+
+    #[test]
+    fn the_answer_of_stage1_is_passed_on() {
+        type Case = (Option<&'static [u8]>, Result<Answer, &'static str>);
+        let table: [Case; 6] = [
+            (Some(br#""accepted""#), Ok(Answer::Accepted)),
+            (Some(br#"{"refused":{"reason":"the app is not running"}}"#), Err("the app is not running")),
+            (Some(b"\xff\0"), Err("cannot ask stage1 of pod `shop`: its answer cannot be read")),
+            (Some(br#"{"danced":{}}"#), Err("cannot ask stage1 of pod `shop`: its answer cannot be read")),
+            (Some(b""), Ok(Answer::Nobody)),
+            (None, Ok(Answer::Nobody)),
+        ];
+        for (bytes, expected) in table {
+            let (_directory, made, pod) = pod();
+            let server = serve(made.control().unwrap(), bytes);
+            let command = Command::Stop { apps: vec!["api".into()], timeout_ms: Some(5) };
+            match (ask(&pod, command.clone()), expected) {
+                (Ok(answer), Ok(expected)) => assert_eq!(answer, expected),
+                (Err(error), Err(expected)) => {
+                    assert!(format!("{error:#}").starts_with(expected), "{error:#}")
+                }
+                (other, expected) => panic!("{other:?}, expected {expected:?}"),
+            }
+            assert_eq!(server.join().unwrap(), Request { version: VERSION, command });
+        }
+    }
+
+    #[test]
+    fn without_a_listener_there_is_nobody() {
+        let (_directory, made, pod) = pod();
+        let kill = || ask(&pod, Command::Kill { apps: Vec::new() }).unwrap();
+        assert_eq!(kill(), Answer::Nobody, "no socket yet");
+        drop(made.control().unwrap());
+        assert_eq!(kill(), Answer::Nobody, "a socket that nobody listens on");
+        std::fs::remove_dir_all(pod.path()).unwrap();
+        assert_eq!(kill(), Answer::Nobody, "no directory any more");
+    }
 }

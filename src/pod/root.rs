@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 
 use super::dir::PodDir;
-use super::{Pod, PodId, gc};
+use super::{Pod, PodId};
 use crate::error::{EXIT_NOT_FOUND, Note};
 
 /// Where pods are recorded when nobody says otherwise.
@@ -96,15 +96,13 @@ impl Root {
     }
 
     /// Makes the directory of a pod with a fresh id and gives it the name, in one step for everybody else.
-    /// The record of an ended pod of the same name stays, under its id; what else it has left goes, and one
-    /// that is on its way down without its launcher is waited for.
+    /// The record of an ended pod of the same name stays, under its id; see [`super::gc::settle_name`] for
+    /// what else it may have left.
     ///
     /// # Errors
     /// When a pod of this name is alive, or the disk is full.
     pub fn create(&self, name: &str) -> Result<PodDir> {
         self.make_directories()?;
-        // What cannot be undone is in nobody's way, since the new pod has an id of its own; `gc` tells of it.
-        let _ = gc::settle_name(self, name);
         for _ in 0..ATTEMPTS {
             let Some(embryo) = PodDir::make_embryo(self, name)? else { continue };
             match self.publish(&embryo, name) {

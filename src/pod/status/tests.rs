@@ -189,6 +189,15 @@ fn an_app_that_was_not_started_says_why_and_forgets_it_when_it_runs() {
 }
 
 #[test]
+fn what_a_record_says_does_not_speak_to_the_terminal() {
+    let lost = fold(&[], &[Event::PodLost { cause: "\u{1b}[2J\nrunning".into() }]);
+    assert_eq!(lost.phase.words(), "lost: ?[2J?running");
+    let failure = StartFailure { subject: "/bin/\u{7}x".into(), ..failure() };
+    let status = fold(&["a"], &[Event::StartFailed { app: "a".into(), failure }]);
+    assert!(status.apps[0].words().contains("`/bin/?x`"));
+}
+
+#[test]
 fn processes_that_cannot_be_killed_are_named() {
     let unkillable = Event::Unkillable { app: "a".into(), pids: vec![12, 13] };
     let status = fold(&["a"], &[started("a"), stopping("a"), unkillable]);

@@ -4,11 +4,16 @@ use nix::sys::signal::Signal;
 use podrun_abi::event::{End, OomLevel, Outcome, StopReason};
 
 use super::{AppState, AppStatus, Phase, Status};
+use crate::output::printable;
 
 impl Phase {
     /// For a column: the state, and what matters about it.
     #[must_use]
     pub fn words(&self) -> String {
+        printable(&self.plain_words())
+    }
+
+    fn plain_words(&self) -> String {
         match self {
             Self::Preparing => "preparing".into(),
             Self::Starting => "starting".into(),
@@ -51,6 +56,10 @@ impl AppStatus {
     /// For a column: the state, and what matters about it.
     #[must_use]
     pub fn words(&self) -> String {
+        printable(&self.plain_words())
+    }
+
+    fn plain_words(&self) -> String {
         match &self.state {
             AppState::Waiting => "waiting".into(),
             AppState::Running { .. } => "running".into(),
