@@ -1,6 +1,6 @@
 //! The tables `[app.NAME]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,8 +44,7 @@ pub(super) fn read<'a>(root: &Table<'a>, report: &mut Report) -> Vec<App<'a>> {
     let items = table.as_ref().map(Table::items).unwrap_or_default();
     let told_elsewhere = table.is_none() && root.item("app").is_some();
     if items.is_empty() && !told_elsewhere {
-        let end = report.text.len();
-        let span = table.map_or(end..end, |table| table.span);
+        let span = table.map_or(report.end(), |table| table.span);
         report.add(
             Problem::new(
                 &rules::NO_APPS,
@@ -56,7 +55,13 @@ pub(super) fn read<'a>(root: &Table<'a>, report: &mut Report) -> Vec<App<'a>> {
             .help("add [app.NAME] with rootfs = \"/\" and exec = [\"/bin/sh\", \"-c\", \"echo hello\"]"),
         );
     }
-    items.iter().filter_map(|item| read_one(item, report)).collect()
+    let mut apps = Vec::new();
+    for item in items {
+        if !report.is_full() {
+            apps.extend(read_one(&item, report));
+        }
+    }
+    apps
 }
 
 fn read_one<'a>(item: &Item<'a>, report: &mut Report) -> Option<App<'a>> {
@@ -167,30 +172,37 @@ fn env(item: &Item, report: &mut Report) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for variable in table.items() {
         let slipped = app_keys.contains(&variable.key);
-        let hint = format!(
-            "`{0}` is a key of the app: did it slip under the env table? Put it above [{1}]",
-            variable.key, item.path
-        );
-        let problem = match variable.value.as_str() {
-            _ if !place::is_variable(variable.key) => {
-                let message =
-                    format!("invalid variable name `{}`: use letters, digits and `_`", variable.key);
-                Some(Problem::new(&rules::ENV_NAME, &variable.path, variable.key_span.clone(), message))
-            }
-            None => Some(not_a_string(&variable, report)),
-            Some(_) if slipped => {
-                let message = format!("\"{}\" in [{}] is also an app key", variable.key, item.path);
-                Some(Problem::new(&rules::ENV_SLIPPED, &variable.path, variable.key_span.clone(), message))
-            }
-            Some(_) => None,
-        };
-        report.problems.extend(problem.map(|problem| if slipped { problem.help(hint) } else { problem }));
+        if let Some(problem) = variable_problem(&variable, item, slipped, report) {
+            report.add(problem);
+        }
         if let Some(value) = variable.value.as_str() {
             let value = variable.accept(report, NUL, place::no_nul(value)).unwrap_or_default();
             env.insert(variable.key.to_owned(), value.to_owned());
         }
     }
     env
+}
+
+/// What is wrong with a variable; `slipped`: an app's key has the same name.
+fn variable_problem(variable: &Item, env: &Item, slipped: bool, report: &Report) -> Option<Problem> {
+    let at_key = |rule, message| Problem::new(rule, &variable.path, variable.key_span.clone(), message);
+    let problem = if !place::is_variable(variable.key) {
+        let message = format!("invalid variable name `{}`: use letters, digits and `_`", variable.key);
+        at_key(&rules::ENV_NAME, message)
+    } else if !variable.value.is_str() {
+        not_a_string(variable, report)
+    } else if slipped {
+        at_key(&rules::ENV_SLIPPED, format!("\"{}\" in [{}] is also an app key", variable.key, env.path))
+    } else {
+        return None;
+    };
+    if !slipped {
+        return Some(problem);
+    }
+    let key = variable.key;
+    let hint =
+        format!("`{key}` is a key of the app: did it slip under the env table? Put it above [{}]", env.path);
+    Some(problem.help(hint))
 }
 
 fn not_a_string(variable: &Item, report: &Report) -> Problem {
@@ -335,11 +347,6 @@ fn check_condition(condition: &Item, report: &mut Report) {
 
 /// The names, each once, in the order in which they were given.
 fn names(edges: &[Edge]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for edge in edges {
-        if !names.contains(&edge.to) {
-            names.push(edge.to.clone());
-        }
-    }
-    names
+    let mut seen = BTreeSet::new();
+    edges.iter().filter(|edge| seen.insert(&edge.to)).map(|edge| edge.to.clone()).collect()
 }

@@ -41,6 +41,9 @@ pub(super) fn check(root: &Table, report: &mut Report) {
     let mut tables = vec![root.clone()];
     while let Some(table) = tables.pop() {
         for item in table.items() {
+            if report.is_full() {
+                return;
+            }
             match keys::look_up(&item.path.parts()) {
                 Lookup::Key(key) if key.support == Support::NotYet => report.add(not_yet(&item)),
                 Lookup::Key(_) => {}

@@ -15,6 +15,9 @@ use crate::value::nearest;
 /// What the stop of the pod may take beyond its apps' own grace times.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
+/// A longer cycle is cut short in its message.
+const CYCLE_NAMES_MAX: usize = 16;
+
 /// One app that another depends on.
 pub(super) struct Edge {
     /// The app that is depended on.
@@ -33,6 +36,8 @@ pub(super) fn check(apps: &[App], report: &mut Report) -> Option<Grace> {
         for edge in &app.edges {
             match index.get(edge.to.as_str()) {
                 Some(to) => known.push((*to, edge)),
+                // The search for the name that was meant looks at every app.
+                None if report.is_full() => {}
                 None => report.add(unknown_app(app, edge, apps)),
             }
         }
@@ -73,44 +78,55 @@ fn in_order(edges: &[Vec<(usize, &Edge)>]) -> Result<Vec<usize>, BTreeSet<usize>
     Err((0..edges.len()).filter(|app| waits_for[*app] > 0).collect())
 }
 
-/// Tells each cycle that shares no app with one told before.
+/// Tells each cycle that shares no app with one told before: a walk along the edges that forgets an app when
+/// nothing but dead ends and told cycles is left behind it.
 fn tell_cycles(apps: &[App], edges: &[Vec<(usize, &Edge)>], mut left: BTreeSet<usize>, report: &mut Report) {
-    while let Some(start) = left.first().copied() {
-        let mut walk: Vec<(usize, &Edge)> = Vec::new();
-        let mut at = start;
-        let cycle = loop {
-            if let Some(begin) = walk.iter().position(|(from, _)| *from == at) {
-                break walk.split_off(begin);
+    let mut place_on_walk: Vec<Option<usize>> = vec![None; apps.len()];
+    let mut tried = vec![0; apps.len()];
+    let mut walk: Vec<(usize, &Edge)> = Vec::new();
+    let mut next = left.first().copied();
+    while let Some(at) = next {
+        let mut forgotten = vec![at];
+        if let Some(begin) = place_on_walk[at] {
+            let cycle = walk.split_off(begin);
+            forgotten = cycle.iter().map(|(app, _)| *app).collect();
+            report.add(cycle_problem(apps, &cycle));
+        } else {
+            while edges[at].get(tried[at]).is_some_and(|(to, _)| !left.contains(to)) {
+                tried[at] += 1;
             }
-            match edges[at].iter().find(|(to, _)| left.contains(to)) {
-                Some((to, edge)) => {
-                    walk.push((at, edge));
-                    at = *to;
-                }
-                None => break Vec::new(),
+            if let Some((to, edge)) = edges[at].get(tried[at]) {
+                place_on_walk[at] = Some(walk.len());
+                walk.push((at, edge));
+                next = Some(*to);
+                continue;
             }
+        }
+        for app in forgotten {
+            left.remove(&app);
+        }
+        next = match walk.pop() {
+            Some((before, _)) => {
+                place_on_walk[before] = None;
+                Some(before)
+            }
+            None => left.first().copied(),
         };
-        if cycle.is_empty() {
-            // A dead end: it leads only to apps of cycles that were told already.
-            left.remove(&at);
-            continue;
-        }
-        for (app, _) in &cycle {
-            left.remove(app);
-        }
-        report.add(cycle_problem(apps, &cycle));
     }
 }
 
 fn cycle_problem(apps: &[App], cycle: &[(usize, &Edge)]) -> Problem {
     let name = |app: usize| apps[app].spec.name.as_str();
-    let mut names: Vec<_> = cycle.iter().map(|(app, _)| name(*app)).collect();
+    let mut names: Vec<_> = cycle.iter().take(CYCLE_NAMES_MAX).map(|(app, _)| name(*app)).collect();
+    if cycle.len() > CYCLE_NAMES_MAX {
+        names.push("…");
+    }
     names.extend(cycle.first().map(|(app, _)| name(*app)));
     let path = cycle.first().map(|(app, _)| format!("app.{}.depends-on", name(*app))).unwrap_or_default();
     let span = cycle.first().map(|(_, edge)| edge.span.clone()).unwrap_or_default();
     let problem =
         Problem::new(&rules::CYCLE, path, span, format!("dependency cycle: {}", names.join(" -> ")));
-    cycle.iter().fold(problem, |problem, (app, edge)| {
+    cycle.iter().take(CYCLE_NAMES_MAX).fold(problem, |problem, (app, edge)| {
         problem.related(edge.span.clone(), format!("`{}` waits for `{}`", name(*app), edge.to))
     })
 }

@@ -33,9 +33,8 @@ pub(super) struct Pod<'a> {
 /// Reads `[pod]`; tells when there is none.
 pub(super) fn read<'a>(root: &Table<'a>, report: &mut Report) -> Option<Pod<'a>> {
     if root.item("pod").is_none() {
-        let end = report.text.len();
         report.add(
-            Problem::new(&rules::MISSING_KEY, "pod", end..end, "the table [pod] is missing")
+            Problem::new(&rules::MISSING_KEY, "pod", report.end(), "the table [pod] is missing")
                 .help("add [pod] with name = \"…\""),
         );
     }

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::problem::{Problem, Severity, boundary_before, boundary_behind};
+use super::problem::{Problem, Severity, boundary_before, boundary_behind, line_column};
 
 /// More problems than this are counted and not shown.
 const SHOWN_MAX: usize = 50;
+/// A source line that is longer is not shown; nobody wrote it by hand.
+const LINE_BYTES_MAX: usize = 2000;
 
 /// All problems in the order of their places, for a text that was read from the file `name`.
 #[must_use]
@@ -33,21 +35,52 @@ fn group<'a>(name: &'a str, text: &'a str, problem: &'a Problem) -> Group<'a> {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let primary = within(text, &problem.span);
-    let same_place = problem.related.iter().find(|(span, _)| *span == problem.span);
-    let label = same_place.map(|(_, label)| label.as_str());
-    let others = problem.related.iter().filter(|(span, _)| *span != problem.span);
-    let snippet = Snippet::source(text)
-        .path(name)
-        .annotation(AnnotationKind::Primary.span(primary).label(label))
-        .annotations(others.map(|(span, label)| {
-            AnnotationKind::Context.span(within(text, span)).label(Some(label.as_str()))
-        }));
-    let group = level.primary_title(title(problem)).id(problem.code).element(snippet);
+    let group = level.primary_title(title(problem)).id(problem.code);
+    let group = match window(text, problem) {
+        Some(window) => group.element(snippet(name, text, problem, window)),
+        None => {
+            let (line, column) = line_column(text, problem.span.start);
+            group.element(Origin::path(name).line(line).char_column(column))
+        }
+    };
     match &problem.help {
         Some(help) => group.element(Level::HELP.message(help.as_str())),
         None => group,
     }
+}
+
+/// The whole lines from the first to the last place of a problem; nothing when they are too long to be shown.
+fn window(text: &str, problem: &Problem) -> Option<Range<usize>> {
+    let spans = || std::iter::once(&problem.span).chain(problem.related.iter().map(|(span, _)| span));
+    let first = boundary_before(text, spans().map(|span| span.start).min()?);
+    let last = boundary_behind(text, spans().map(|span| span.end.max(span.start)).max()?);
+    let start = text[..first].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[last..].find('\n').map_or(text.len(), |newline| last + newline);
+    let longest = text[start..end].split('\n').map(str::len).max().unwrap_or(0);
+    (longest <= LINE_BYTES_MAX).then_some(start..end)
+}
+
+fn snippet<'a>(
+    name: &'a str,
+    text: &'a str,
+    problem: &'a Problem,
+    window: Range<usize>,
+) -> Snippet<'a, Annotation<'a>> {
+    let (line, _) = line_column(text, window.start);
+    let place = |span: &Range<usize>| {
+        let span = within(text, span);
+        span.start - window.start..span.end - window.start
+    };
+    let same_place = problem.related.iter().find(|(span, _)| *span == problem.span);
+    let others = problem.related.iter().filter(|(span, _)| *span != problem.span);
+    let primary = AnnotationKind::Primary.span(place(&problem.span));
+    Snippet::source(&text[window.clone()])
+        .path(name)
+        .line_start(line)
+        .annotation(primary.label(same_place.map(|(_, label)| label.as_str())))
+        .annotations(
+            others.map(|(span, label)| AnnotationKind::Context.span(place(span)).label(Some(label.as_str()))),
+        )
 }
 
 /// The message, with the key before it unless it names the key itself.

@@ -14,6 +14,10 @@ use super::problem::{Problem, Severity};
 use super::rules::{self, Rule};
 use crate::value::{Refusal, Why, nearest};
 
+/// More problems than this are not taken up, so that a text of any kind is read in a time that grows with its
+/// length alone.
+const PROBLEMS_MAX: usize = 200;
+
 /// The problems found so far.
 pub struct Report<'a> {
     /// The whole text.
@@ -23,8 +27,24 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
+    /// The end of the last line that is not blank, for what is missing.
+    pub(super) fn end(&self) -> Range<usize> {
+        let end = self.text.trim_end().len();
+        end..end
+    }
+
+    /// Takes a problem up, unless there are more than anybody reads. The first error is always taken, since it
+    /// decides.
     pub(super) fn add(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        let decides = problem.severity == Severity::Error && !self.has_errors();
+        if self.problems.len() < PROBLEMS_MAX || decides {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Whether no further problem would be taken up.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX && self.has_errors()
     }
 
     pub(super) fn has_errors(&self) -> bool {
@@ -203,6 +223,9 @@ impl<'a> Item<'a> {
         rules: ValueRules,
         parse: impl Fn(&'a str) -> Result<T, Refusal>,
     ) -> Option<T> {
+        if report.is_full() {
+            return None;
+        }
         let result = parse(self.text(report)?);
         self.accept(report, rules, result)
     }
