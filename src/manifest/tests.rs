@@ -378,3 +378,33 @@ fn hostile_texts_end_in_time() {
         assert!(!render("x.toml", text, &read.problems, false).is_empty());
     }
 }
+
+/// Against the definition: a graph has no cycle when its apps can be taken away one by one, each without
+/// dependencies among those that are left.
+#[test]
+fn cycles_are_told_exactly_where_there_are_some() {
+    const APPS: u32 = 5;
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let (mut cyclic, mut acyclic) = (0, 0);
+    for _ in 0..400 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Two of three edges are dropped, so that both kinds of graph come up.
+        let graph = u32::try_from((seed >> 39) & (seed >> 12) & 0x1ff_ffff).unwrap();
+        let depends = |from: u32, to: u32| graph >> (from * APPS + to) & 1 == 1;
+        let mut left: Vec<u32> = (0..APPS).collect();
+        while let Some(at) = left.iter().position(|from| !left.iter().any(|to| depends(*from, *to))) {
+            left.remove(at);
+        }
+        let mut text = "version = 1\npod.name = \"a\"\n".to_owned();
+        for app in 0..APPS {
+            let names: Vec<_> = (0..APPS).filter(|to| depends(app, *to)).map(|to| format!("a{to}")).collect();
+            text.push_str(&format!("[app.a{app}]\nrootfs = \"/\"\nexec = [\"x\"]\ndepends-on = {names:?}\n"));
+        }
+        let read = read(&text);
+        let told = read.problems.iter().filter(|problem| problem.code == "E0502").count();
+        assert_eq!(told > 0, !left.is_empty(), "{text}\n{:#?}", read.problems);
+        assert_eq!(read.spec.is_some(), told == 0);
+        if told > 0 { cyclic += 1 } else { acyclic += 1 }
+    }
+    assert!(cyclic > 20 && acyclic > 20, "{cyclic} with cycles, {acyclic} without");
+}
