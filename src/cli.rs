@@ -18,6 +18,7 @@ use crate::pod::root::{DEFAULT_ROOT, is_name};
     version,
     propagate_version = false,
     disable_help_subcommand = true,
+    arg_required_else_help = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such pod.",
     after_long_help = EXAMPLES
 )]

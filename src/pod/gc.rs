@@ -216,13 +216,13 @@ pub(super) fn remove_record(root: &Root, name: Option<&str>, id: &PodId, path: &
         .with_context(|| format!("cannot remove `{}`", path.display()))
 }
 
-/// Removes directories that are no pods: those of launchers that died before their pod had a lock and a name,
-/// and those of a `gc` that died before it was done. Returns how many there were.
+/// Removes what is no pod: directories of launchers that died before their pod had a lock and a name, those of
+/// a `gc` that died before it was done, and names that lead nowhere. Returns how many directories there were.
 ///
 /// # Errors
 /// The first one that could not be removed, after all were tried.
 pub fn sweep(root: &Root) -> Result<usize> {
-    let (mut removed, mut failed) = (0, Ok(()));
+    let (mut removed, mut failed) = (0, root.sweep_names());
     for entry in root.entries()? {
         match sweep_entry(root, &entry) {
             Ok(was_swept) => removed += usize::from(was_swept),

@@ -181,6 +181,24 @@ fn what_a_dead_launcher_or_a_dead_gc_has_left_is_swept() {
 }
 
 #[test]
+fn names_that_lead_nowhere_are_swept() {
+    let (_directory, root) = root();
+    let (_made, _pod) = make(&root, "shop", EVENTS);
+    let names = root.path().join("names");
+    for (name, target) in
+        [(".0badcafe", "../pods/0badcafe"), (".shop", "../pods"), ("old", "../pods/00000000")]
+    {
+        std::os::unix::fs::symlink(target, names.join(name)).unwrap();
+    }
+    sweep(&root).unwrap();
+    let left: Vec<_> = std::fs::read_dir(&names).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["shop"]);
+    let (_directory, empty) = self::root();
+    assert_eq!(sweep(&empty).unwrap(), 0);
+    assert!(!empty.path().exists(), "sweeping makes nothing");
+}
+
+#[test]
 fn the_record_of_a_pod_may_be_cut_off_anywhere() {
     let (_directory, root) = root();
     let pod = dead(&root, "shop", &format!("{EVENTS}{ENDED}"));

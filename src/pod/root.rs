@@ -151,6 +151,24 @@ impl Root {
         Ok(())
     }
 
+    /// Removes links of launchers and `gc`s that died while they changed them: unfinished ones, and those to
+    /// pods that are not there. Nobody changes a name meanwhile, so what looks like that is that.
+    pub(super) fn sweep_names(&self) -> Result<()> {
+        if !self.names().exists() {
+            return Ok(());
+        }
+        let _names = self.lock_names()?;
+        let path = self.names();
+        for entry in std::fs::read_dir(&path).with_context(|| format!("cannot read `{}`", path.display()))? {
+            let link = entry.with_context(|| format!("cannot read `{}`", path.display()))?.path();
+            // `exists` follows the link.
+            if link.is_symlink() && (!link.exists() || is_unfinished(&link)) {
+                std::fs::remove_file(&link).with_context(|| format!("cannot remove `{}`", link.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn lock_names(&self) -> Result<File> {
         let path = self.path.join("lock");
         let mut options = OpenOptions::new();
@@ -232,6 +250,10 @@ impl Root {
             .code(EXIT_NOT_FOUND)
             .hint("`podrun ps -a` lists the pods")
     }
+}
+
+fn is_unfinished(link: &Path) -> bool {
+    link.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn refuse_name<T>(name: &str, holder: &Pod) -> Result<T> {
