@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 
-use crate::harness::{Ended, Lab, Running, app, pod, sys};
+use crate::harness::{Ended, Lab, Running, app, bin_dir, copy_program, pod, sys};
 
 #[track_caller]
 fn refused(lab: &Lab, manifest: &str, wanted: &[&str]) -> Ended {
@@ -131,7 +131,7 @@ fn user_without_permission_is_told_so() {
     // The binaries may lie where this user cannot reach them.
     let podrun = lab.path("podrun");
     for name in ["podrun", "podrun-stage1"] {
-        fs::copy(crate::harness::bin_dir().join(name), lab.path(name)).unwrap();
+        copy_program(&bin_dir().join(name), &lab.path(name));
     }
     let mut command = std::process::Command::new(podrun);
     command.args(["run", path.to_str().unwrap()]).env("PODRUN_ROOT", &root).uid(65534).gid(65534);
@@ -151,7 +151,7 @@ fn check_and_plan_work_without_root() {
     let good = lab.manifest(&pod("one", "", &[app("a", "say x", "")]));
     let bad = lab.manifest(&pod("one", "colour = 1", &[app("a", "say x", "")]));
     for name in ["podrun", "podrun-stage1"] {
-        fs::copy(crate::harness::bin_dir().join(name), lab.path(name)).unwrap();
+        copy_program(&bin_dir().join(name), &lab.path(name));
     }
     let call = |arguments: &[&str]| {
         let mut command = std::process::Command::new(lab.path("podrun"));

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::harness::{Lab, app, pod, sys};
+use crate::harness::{Lab, app, pod, spawn, sys};
 
 /// As wide as the longest name, podrun's own among them.
 #[test]
@@ -69,7 +69,8 @@ fn commands_into_a_closed_pipe_do_not_panic() {
         let mut command = lab.podrun(arguments);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        let output = spawn(&mut command).wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
     }
@@ -92,7 +93,7 @@ fn sighup_from_a_closed_terminal_is_an_ordered_stop() {
     let mut command = lab.podrun(&["run", "--no-log-prefix", path.to_str().unwrap()]);
     let (terminal, child_side) = sys::open_terminal();
     sys::lead_session_on(&mut command, child_side);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     drop(command);
     crate::harness::wait_until("the app runs", || {
         lab.pod_dirs().len() == 1 && lab.events_so_far().contains("started")

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Ended, Lab, app, pod, sys};
+use crate::harness::{Ended, Lab, app, copy_program, pod, sys};
 
 fn run(lab: &Lab, words: &str, keys: &str) -> Ended {
     lab.run(&pod("one", "", &[app("a", words, keys)])).expect_code(0)
@@ -176,7 +176,7 @@ fn setuid_file_gives_nothing_to_a_user_with_no_new_privileges() {
     use std::os::unix::fs::PermissionsExt as _;
     let Some(lab) = Lab::open() else { return };
     let file = lab.rootfs().join("bin/setuid");
-    fs::copy(lab.rootfs().join("bin/probe"), &file).unwrap();
+    copy_program(&lab.rootfs().join("bin/probe"), &file);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
     let ended = run(&lab, "exec /bin/setuid ids", "user = 1000");
     assert_eq!(ended.value("uid"), "1000 1000 1000 1000");

@@ -22,22 +22,22 @@ fn hog_is_killed_at_its_own_limit_while_its_sibling_lives() {
     assert!((39 << 20..=40 << 20).contains(&peak), "peak {peak}");
     assert_eq!(lab.outcome("heart").oom, None);
     let status = lab.call(&["status", "one"]);
-    assert!(status.stdout.contains("oom-killed"), "status does not say so\n{status}");
+    assert!(status.stdout.contains("oom-killed (the app's own limit)"), "status does not say so\n{status}");
 }
 
 /// CASES 4.
 #[test]
 fn sum_over_the_pods_limit_is_told_as_the_pods_level() {
     let Some(lab) = Lab::open_alone() else { return };
-    let keys =
-        "exit-policy = \"all-exited\"\n[pod.isolators]\nmemory-max = \"64MiB\"\nmemory-swap-max = \"0\"\n";
-    let hog = |name| app(name, "alloc 41943040 ; sleep 2", "isolators.memory-max = \"50MiB\"");
-    let running = lab.start(&pod("one", keys, &[hog("a"), hog("b")]));
-    running.wait();
+    let keys = "[pod.isolators]\nmemory-max = \"64MiB\"\nmemory-swap-max = \"0\"\n";
+    let hog = |name| app(name, "alloc-hold 41943040", "isolators.memory-max = \"50MiB\"");
+    lab.run(&pod("one", keys, &[hog("a"), hog("b")])).expect_code(137);
     let outcomes = [lab.outcome("a"), lab.outcome("b")];
     let killed: Vec<_> = outcomes.iter().filter(|outcome| outcome.oom.is_some()).collect();
     assert_eq!(killed.len(), 1, "one of them had to go: {outcomes:#?}");
     assert_eq!((killed[0].end, killed[0].oom), (KILLED, Some(OomLevel::Pod)));
+    let told = lab.call(&["status", "one"]).stdout;
+    assert!(told.contains("oom-killed (the pod's limit)"), "{told}");
 }
 
 /// CASES 4, the other half: the kernel's own counter says that the sum was never above the limit.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use podrun_abi::event::{End, Event, Outcome, Record};
 
 use super::groups::Groups;
-use super::process::{Ended, Running};
+use super::process::{Ended, Running, copy_program};
 use super::turn::{Turn, place};
 use super::wait::wait_until;
 use super::{bin_dir, require, sys};
@@ -261,7 +261,7 @@ fn build_rootfs(rootfs: &Path) {
         fs::create_dir_all(rootfs.join(name)).expect("a folder in the app root");
     }
     fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("a mode");
-    fs::copy(bin_dir().join("podrun-probe"), rootfs.join("bin/probe")).expect("the probe");
+    copy_program(&bin_dir().join("podrun-probe"), &rootfs.join("bin/probe"));
     let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/srv/web:/bin/false\n";
     fs::write(rootfs.join("etc/passwd"), passwd).expect("passwd");
     fs::write(rootfs.join("etc/group"), "root:x:0:\nweb:x:1001:\nlogs:x:1002:web\n").expect("group");

@@ -10,7 +10,7 @@ mod turn;
 mod wait;
 
 pub use lab::Lab;
-pub use process::{Ended, Running};
+pub use process::{Ended, Running, copy_program, spawn};
 pub use text::{app, pod};
 pub use wait::wait_until;
 

@@ -1,8 +1,10 @@
 //! Processes that a test starts: their output as it comes, and an end with a deadline.
 
+use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,23 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// A fork between open and close of a file that is written inherits that descriptor until it executes something, and
+/// the kernel executes no file that anybody may write (ETXTBSY): what makes programs takes turns with what forks.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Starts a process whose streams are arranged already.
+pub fn spawn(command: &mut Command) -> Child {
+    // Returns when the child has executed, so that nothing is inherited any more.
+    let _forking = FORKS.read().expect("no holder panics");
+    command.spawn().expect("the command can be executed")
+}
+
+/// Copies a program.
+pub fn copy_program(from: &Path, to: &Path) {
+    let _alone = FORKS.write().expect("no holder panics");
+    fs::copy(from, to).expect("a program can be copied");
+}
+
 /// A process that runs.
 pub struct Running {
     child: Child,
@@ -74,7 +93,7 @@ impl Running {
     pub fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let begin = Instant::now();
-        let mut child = command.spawn().expect("the command can be executed");
+        let mut child = spawn(command);
         let stdout = Stream::read(child.stdout.take().expect("piped"));
         let stderr = Stream::read(child.stderr.take().expect("piped"));
         Self { child, begin, stdout, stderr }
