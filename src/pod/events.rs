@@ -148,6 +148,6 @@ mod tests {
         let started = std::time::Instant::now();
         let unread = each(&path, |_| panic!("no record in zeros"));
         assert_eq!(unread.damaged, 1);
-        assert!(started.elapsed() < std::time::Duration::from_secs(1));
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
     }
 }
