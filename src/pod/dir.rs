@@ -56,7 +56,7 @@ pub struct PodDir {
 }
 
 impl PodDir {
-    /// `None`: the id is taken, or `gc` took the directory before it was locked.
+    /// `None`: the id is taken. The caller holds the lock of the names.
     pub(super) fn make_embryo(root: &Root, name: &str) -> Result<Option<Self>> {
         let id = PodId::random()?;
         let path = root.pods().join(format!("{EMBRYO}{id}"));
@@ -65,7 +65,7 @@ impl PodDir {
         }
         match Self::fill_embryo(id, path.clone(), name) {
             Ok(embryo) => Ok(Some(embryo)),
-            Err(error) if is_vanished(&error) => Ok(None),
+            Err(error) if is_taken(&error) => Ok(None),
             Err(error) => {
                 let _ = std::fs::remove_dir_all(&path); // It is ours and was never seen.
                 Err(error)
@@ -211,8 +211,7 @@ fn new_lock(path: &Path) -> Result<File> {
     locked.with_context(|| format!("cannot lock `{}`", path.display()))
 }
 
-/// Somebody took the directory away, or has made one of the same id.
-fn is_vanished(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists))
+/// An embryo of the same id is there already.
+fn is_taken(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }

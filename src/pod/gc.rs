@@ -20,7 +20,7 @@ use podrun_abi::event::Event;
 
 use super::events;
 use super::record::Unreadable;
-use super::root::{EMBRYO, REMAINS, Root, lock_before};
+use super::root::{REMAINS, Root, lock_before};
 use super::status::{Phase, Status};
 use super::{Pod, PodId, client, dir};
 use crate::cgroup::remove::{remove_leftovers, remove_recorded};
@@ -222,37 +222,20 @@ pub(super) fn remove_record(root: &Root, name: Option<&str>, id: &PodId, path: &
 /// # Errors
 /// The first one that could not be removed, after all were tried.
 pub fn sweep(root: &Root) -> Result<usize> {
-    let (mut removed, mut failed) = (0, root.sweep_names());
-    for entry in root.entries()? {
-        match sweep_entry(root, &entry) {
-            Ok(was_swept) => removed += usize::from(was_swept),
-            // An embryo that its own launcher has published, or another `gc` renamed, meanwhile.
+    let (mut removed, mut failed) = (0, root.sweep_unfinished());
+    for entry in root.entries()?.iter().filter(|entry| entry.starts_with(REMAINS)) {
+        let path = root.pods().join(entry);
+        match remove_tree(&path) {
+            Ok(()) => removed += 1,
+            // Another `gc` was faster.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
-                let path = root.pods().join(&entry);
                 failed =
                     failed.and(Err(error).with_context(|| format!("cannot remove `{}`", path.display())));
             }
         }
     }
     failed.map(|()| removed)
-}
-
-/// An embryo is renamed before it is taken apart: its launcher may be about to lock and publish it, and must
-/// not succeed with half a directory.
-fn sweep_entry(root: &Root, entry: &str) -> std::io::Result<bool> {
-    let path = root.pods().join(entry);
-    let remains = match entry.strip_prefix(EMBRYO) {
-        Some(_) if super::is_held(&path.join(dir::LOCK)) => return Ok(false),
-        Some(id) => {
-            let remains = root.pods().join(format!("{REMAINS}{id}"));
-            std::fs::rename(&path, &remains)?;
-            remains
-        }
-        None if entry.starts_with(REMAINS) => path,
-        None => return Ok(false),
-    };
-    remove_tree(&remains).map(|()| true)
 }
 
 /// Several may take the same remains apart; each meets entries that another has just removed. That is not the

@@ -30,7 +30,7 @@ pub(super) const REMAINS: &str = ".old-";
 
 /// Names change under a lock that is held for microseconds; only a stopped process makes anybody wait.
 const NAMES_LOCK_DEADLINE: Duration = Duration::from_secs(10);
-/// `gc` may take an embryo away between its mkdir and its lock; that this happens so often is a defect.
+/// Random ids that are all taken are a defect.
 const ATTEMPTS: u32 = 64;
 
 /// The directory below which all pods are recorded.
@@ -103,34 +103,29 @@ impl Root {
     /// When a pod of this name is alive, or the disk is full.
     pub fn create(&self, name: &str) -> Result<PodDir> {
         self.make_directories()?;
-        for _ in 0..ATTEMPTS {
-            let Some(embryo) = PodDir::make_embryo(self, name)? else { continue };
-            match self.publish(&embryo, name) {
-                Ok(true) => return Ok(embryo.published_in(&self.pods())),
-                Ok(false) => {}
-                Err(error) => {
-                    embryo.discard_embryo();
-                    return Err(error);
-                }
-            }
-        }
-        bail!("cannot make a directory in `{}`: each one was taken away", self.pods().display())
-    }
-
-    /// `false`: the embryo is gone, since `gc` took it before it was locked.
-    fn publish(&self, embryo: &PodDir, name: &str) -> Result<bool> {
+        // Held from the first mkdir on, so that an embryo found by somebody who holds it has no maker any more.
         let _names = self.lock_names()?;
         if let Some(holder) = self.named(name).filter(Pod::is_alive) {
             return refuse_name(name, &holder);
         }
+        for _ in 0..ATTEMPTS {
+            let Some(embryo) = PodDir::make_embryo(self, name)? else { continue };
+            return match self.publish(&embryo, name) {
+                Ok(()) => Ok(embryo.published_in(&self.pods())),
+                Err(error) => {
+                    embryo.discard_embryo();
+                    Err(error)
+                }
+            };
+        }
+        bail!("cannot make a directory in `{}`: each id is taken", self.pods().display())
+    }
+
+    fn publish(&self, embryo: &PodDir, name: &str) -> Result<()> {
         // The link first: a link to nothing is a free name, a pod that no name leads to would be a surprise.
         self.point(name, &embryo.id)?;
         let target = self.pods().join(embryo.id.as_str());
-        match std::fs::rename(&embryo.path, &target) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("cannot make `{}`", target.display())),
-        }
+        std::fs::rename(&embryo.path, &target).with_context(|| format!("cannot make `{}`", target.display()))
     }
 
     fn point(&self, name: &str, id: &PodId) -> Result<()> {
@@ -151,13 +146,15 @@ impl Root {
         Ok(())
     }
 
-    /// Removes links of launchers and `gc`s that died while they changed them: unfinished ones, and those to
-    /// pods that are not there. Nobody changes a name meanwhile, so what looks like that is that.
-    pub(super) fn sweep_names(&self) -> Result<()> {
+    /// Takes away what launchers and `gc`s have left that died in the middle: embryos become remains, and links
+    /// that are unfinished or lead to pods that are not there go. Nobody makes a pod or changes a name
+    /// meanwhile, so what looks like that is that.
+    pub(super) fn sweep_unfinished(&self) -> Result<()> {
         if !self.names().exists() {
             return Ok(());
         }
         let _names = self.lock_names()?;
+        self.retire_embryos()?;
         let path = self.names();
         for entry in std::fs::read_dir(&path).with_context(|| format!("cannot read `{}`", path.display()))? {
             let link = entry.with_context(|| format!("cannot read `{}`", path.display()))?.path();
@@ -165,6 +162,17 @@ impl Root {
             if link.is_symlink() && (!link.exists() || is_unfinished(&link)) {
                 std::fs::remove_file(&link).with_context(|| format!("cannot remove `{}`", link.display()))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Renamed, so that half a directory is never taken for an embryo that may be finished.
+    fn retire_embryos(&self) -> Result<()> {
+        for entry in self.entries()? {
+            let Some(id) = entry.strip_prefix(EMBRYO) else { continue };
+            let (embryo, remains) = (self.pods().join(&entry), self.pods().join(format!("{REMAINS}{id}")));
+            std::fs::rename(&embryo, &remains)
+                .with_context(|| format!("cannot take `{}` away", embryo.display()))?;
         }
         Ok(())
     }

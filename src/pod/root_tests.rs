@@ -149,21 +149,22 @@ fn of_fifty_at_once_one_gets_the_name() {
 }
 
 #[test]
-fn embryos_that_are_swept_away_are_made_again() {
+fn sweepers_leave_a_pod_alone_that_is_being_made() {
     let (_directory, root) = root();
     root.make_directories().unwrap();
-    let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let sweepers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                        // Two sweepers at once meet half-removed directories; that is what the loop is for.
-                        let _ = crate::pod::gc::sweep(&root);
-                    }
-                })
-            })
-            .collect();
+        // They end when the sender is dropped, also by a panic.
+        let (running, done) = std::sync::mpsc::channel::<()>();
+        let done = std::sync::Arc::new(std::sync::Mutex::new(done));
+        for _ in 0..2 {
+            let (done, root) = (done.clone(), &root);
+            scope.spawn(move || {
+                use std::sync::mpsc::TryRecvError;
+                while done.lock().unwrap().try_recv() != Err(TryRecvError::Disconnected) {
+                    crate::pod::gc::sweep(root).unwrap();
+                }
+            });
+        }
         for _ in 0..200 {
             let pod = root.create("shop").unwrap();
             let found = root.find("shop").unwrap();
@@ -171,8 +172,7 @@ fn embryos_that_are_swept_away_are_made_again() {
             drop(pod);
             wait_until_dead(&found);
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
+        drop(running);
     });
     assert_eq!(root.list().unwrap().len(), 200);
 }
