@@ -2,7 +2,10 @@
  * The floor: a pod of one app in the system calls that such a pod cannot do without, and nothing else. No checks of
  * values, no supervisor's loop, no records. What podrun takes beyond this is what its promises cost.
  *
- * floor ROOTFS PROGRAM [ARGUMENT...]
+ * floor [--views] ROOTFS PROGRAM [ARGUMENT...]
+ *
+ * --views adds what every app of a pod finds in its root by contract: /dev with six devices, pts, shm and mqueue, a
+ * read-only /sys with the app's own groups in it, and the paths that are masked or read-only.
  *
  * The pod has three groups in each of the hierarchies of memory, cpu and pids and in cgroup2: its own, `supervisor`
  * for its PID 1, `app` with the limits. PID 1 is cloned into new pid, mount, uts and ipc
@@ -95,9 +98,10 @@ static void put(const char *dir, const char *sub, const char *file, const char *
     close(fd);
 }
 
+/* `tasks` moves one thread and needs no lock over all forks of the machine, which `cgroup.procs` takes. */
 static int procs(const struct hierarchy *h, const char *sub) {
     char path[1024];
-    snprintf(path, sizeof path, "%s/%s%s/cgroup.procs", h->own, group, sub);
+    snprintf(path, sizeof path, "%s/%s%s/%s", h->own, group, sub, *h->controller ? "tasks" : "cgroup.procs");
     return open(path, O_WRONLY | O_CLOEXEC);
 }
 
@@ -149,9 +153,58 @@ static int wait_for(pid_t pid) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static int with_views;
+
+static const char *const DEVICES[] = {"null", "zero", "full", "random", "urandom", "tty"};
+static const char *const READ_ONLY[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"};
+static const char *const MASKED_FILES[] = {"/proc/config.gz", "/proc/interrupts", "/proc/kallsyms", "/proc/keys",
+                                           "/proc/timer_list"};
+static const char *const MASKED_DIRS[] = {"/sys/firmware", "/sys/fs/bpf",    "/sys/fs/btrfs", "/sys/fs/ext4",
+                                          "/sys/fs/fuse",  "/sys/fs/pstore", "/sys/fs/xfs",   "/sys/kernel",
+                                          "/sys/module",   "/sys/power"};
+#define EACH(word, list) for (const char *const *word = list; word < list + sizeof list / sizeof *list; word++)
+#define QUIET (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+static void bind_device(const char *name) {
+    char from[64], to[64];
+    snprintf(from, sizeof from, "/dev/%s", name);
+    snprintf(to, sizeof to, "dev/%s", name);
+    close(open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+    need(mount(from, to, NULL, MS_BIND, NULL) == 0, to);
+}
+
+/* Before the pivot, in the directory that becomes the root. */
+static void mount_views(void) {
+    need(mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k") == 0, "dev");
+    EACH(device, DEVICES) bind_device(*device);
+    need(mkdir("dev/pts", 0755) == 0 && mkdir("dev/shm", 0755) == 0 && mkdir("dev/mqueue", 0755) == 0, "mkdir");
+    need(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666") == 0, "pts");
+    need(mount("tmpfs", "dev/shm", "tmpfs", QUIET, "mode=1777,size=64m") == 0, "shm");
+    need(mount("mqueue", "dev/mqueue", "mqueue", QUIET, NULL) == 0, "mqueue");
+    need(mount("sysfs", "sys", "sysfs", QUIET | MS_RDONLY, NULL) == 0, "sys");
+    need(mount("tmpfs", "sys/fs/cgroup", "tmpfs", QUIET, "mode=755,size=16k") == 0, "cgroup");
+    for (int i = 0; i < COUNT; i++) {
+        const char *controller = hierarchies[i].controller, *name = *controller ? controller : "unified";
+        char to[64];
+        snprintf(to, sizeof to, "sys/fs/cgroup/%s", name);
+        need(mkdir(to, 0755) == 0, to);
+        need(mount("cgroup", to, *controller ? "cgroup" : "cgroup2", QUIET | MS_RDONLY, *controller ? controller : NULL) == 0, to);
+    }
+}
+
+/* After it. What this kernel does not have is left out, as podrun does. */
+static void mask(void) {
+    EACH(path, READ_ONLY)
+        if (mount(*path, *path, NULL, MS_BIND, NULL) == 0)
+            need(mount(NULL, *path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | QUIET, NULL) == 0, *path);
+    EACH(path, MASKED_FILES) mount("/dev/null", *path, NULL, MS_BIND, NULL);
+    need(mount("tmpfs", "/proc/acpi", "tmpfs", QUIET | MS_RDONLY, "mode=555,size=4k") == 0 || errno == ENOENT, "mask");
+    EACH(path, MASKED_DIRS) mount("/proc/acpi", *path, NULL, MS_BIND, NULL);
+}
+
 static void app(char *rootfs, char **argv) {
     char options[1024];
-    for (int i = 1; i < COUNT; i++) need(write(hierarchies[i].app_procs, "0", 1) == 1, "cgroup.procs");
+    for (int i = 1; i < COUNT; i++) need(write(hierarchies[i].app_procs, "0", 1) == 1, "tasks");
     need(unshare(CLONE_NEWNS | CLONE_NEWCGROUP) == 0, "unshare");
     need(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "private");
     int lower = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -164,8 +217,10 @@ static void app(char *rootfs, char **argv) {
     need(mount("overlay", "/tmp/r", "overlay", 0, options) == 0, "overlay");
     need(mount("proc", "/tmp/r/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0, "proc");
     need(chdir("/tmp/r") == 0, "chdir");
+    if (with_views) mount_views();
     need(syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
     need(umount2(".", MNT_DETACH) == 0, "umount");
+    if (with_views) mask();
     need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
     char *environment[] = {"PATH=/bin", NULL};
     execve(argv[0], argv, environment);
@@ -185,8 +240,11 @@ static void pid_1(char *rootfs, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    with_views = argc > 1 && !strcmp(argv[1], "--views");
+    argc -= with_views;
+    argv += with_views;
     if (argc < 3) {
-        fprintf(stderr, "usage: floor ROOTFS PROGRAM [ARGUMENT...]\n");
+        fprintf(stderr, "usage: floor [--views] ROOTFS PROGRAM [ARGUMENT...]\n");
         return 125;
     }
     snprintf(group, sizeof group, "podrun-floor-%d", getpid());

@@ -100,7 +100,7 @@ def runc_bundle(place, root, label):
     return str(bundle)
 
 
-def candidates(place, root, bins, label):
+def candidates(place, state, root, bins, label):
     """Everything that starts one program in a root of its own, as `name: argv`."""
     floor = place / "floor"
     source = pathlib.Path(__file__).parent / "floor.c"
@@ -109,10 +109,11 @@ def candidates(place, root, bins, label):
     pod = manifest(place, "bench", root, 1, ["exit", "0"])
     found = {
         "floor": [str(floor), str(root), *probe],
+        "floor, with its views": [str(floor), "--views", str(root), *probe],
         "podrun run": [str(bins / "podrun"), "run", "--rm", pod],
     }
     others = {
-        "runc": ["--root", str(place / "runc"), "run", "-b", None, label],
+        "runc": ["--root", str(state / "runc"), "run", "-b", None, label],
         "bwrap": ["--unshare-all", "--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", *probe],
         "systemd-nspawn": ["--as-pid2", "--quiet", "--register=no", "--keep-unit", "-D", str(root), *probe],
     }
@@ -190,11 +191,13 @@ def main():
         sys.exit("bench: pods need root")
     bins = options.bin_dir.resolve()
     place = pathlib.Path(tempfile.mkdtemp(prefix="podrun-bench-"))
-    environment = {"PATH": os.environ["PATH"], "PODRUN_ROOT": str(place / "run")}
+    # On a tmpfs, as /run is on a machine that was booted by an init system.
+    state = pathlib.Path(tempfile.mkdtemp(prefix="podrun-bench-", dir="/dev/shm"))
+    environment = {"PATH": os.environ["PATH"], "PODRUN_ROOT": str(state)}
     try:
         root = build_root(place, bins / "podrun-probe")
         figures = {}
-        times = measure(candidates(place, root, bins, place.name), options.rounds, environment)
+        times = measure(candidates(place, state, root, bins, place.name), options.rounds, environment)
         figures["one_app"] = table("One app with memory, cpu and pids limits, launch to exit", times, "floor")
         pods = {f"{apps} apps": [str(bins / "podrun"), "run", "--rm", manifest(place, f"pod-{apps}", root, apps, ["exit", "0"])]
                 for apps in (1, 10, 100)}
@@ -208,6 +211,7 @@ def main():
             options.json.write_text(json.dumps(figures, indent=2) + "\n")
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)
 
 
 if __name__ == "__main__":
