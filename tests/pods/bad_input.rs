@@ -169,7 +169,7 @@ fn check_and_plan_work_without_root() {
 /// The same host without its cgroup2 mount: pure v1, where killing and joining are done the old way.
 #[test]
 fn host_without_cgroup2_runs_limits_and_stops_pods() {
-    if !crate::harness::require::cgroup_v1("memory") {
+    if !crate::harness::require::v1() {
         return;
     }
     let Some(lab) = Lab::open() else { return };
@@ -189,7 +189,7 @@ fn host_without_cgroup2_runs_limits_and_stops_pods() {
 /// CASES 33: the controller's hierarchy is not mounted.
 #[test]
 fn missing_controller_is_named_with_where_it_was_looked_for() {
-    if !crate::harness::require::cgroup_v1("memory") {
+    if !crate::harness::require::v1() {
         return;
     }
     let Some(lab) = Lab::open() else { return };

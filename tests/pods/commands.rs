@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::harness::{Lab, Running, app, pod, wait_until};
+use crate::harness::{Lab, Running, app, pod, slowness, wait_until};
 
 const UP: &str = "on-term 0 ; say up ; pause";
 
@@ -71,7 +71,7 @@ fn detached_launcher_lets_go_of_its_callers_streams() {
     let path = lab.manifest(&pod("bg", "", &[app("a", UP, "")]));
     // `wait` also waits for the end of both pipes.
     let ended = Running::spawn(&mut lab.podrun(&["run", "-d", path.to_str().unwrap()])).wait().expect_code(0);
-    assert!(ended.time < std::time::Duration::from_secs(10), "{ended}");
+    assert!(ended.time < std::time::Duration::from_secs(10) * slowness(), "{ended}");
     lab.call(&["stop", "bg"]).expect_code(0);
     lab.wait_until_empty();
 }

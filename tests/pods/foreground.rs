@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::harness::{Lab, app, pod, spawn, sys};
+use crate::harness::{Lab, app, pod, slowness, spawn, sys};
 
 /// As wide as the longest name, podrun's own among them.
 #[test]
@@ -53,7 +53,7 @@ fn closed_stdout_is_an_ordered_stop() {
     std::io::Read::read_exact(&mut stdout, &mut [0; 4096]).unwrap();
     drop(stdout);
     let pidfd = sys::pidfd(child.id().cast_signed()).unwrap();
-    let ended = sys::ends_within(&pidfd, std::time::Duration::from_secs(60));
+    let ended = sys::ends_within(&pidfd, std::time::Duration::from_secs(60) * slowness());
     if !ended {
         child.kill().unwrap();
     }
@@ -100,7 +100,7 @@ fn sighup_from_a_closed_terminal_is_an_ordered_stop() {
     });
     drop(terminal);
     let pidfd = sys::pidfd(child.id().cast_signed()).unwrap();
-    let ended = sys::ends_within(&pidfd, std::time::Duration::from_secs(60));
+    let ended = sys::ends_within(&pidfd, std::time::Duration::from_secs(60) * slowness());
     if !ended {
         child.kill().unwrap();
     }

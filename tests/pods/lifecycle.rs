@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podrun_abi::event::{End, Event, StopReason};
 
-use crate::harness::{Lab, app, pod};
+use crate::harness::{Lab, app, pod, slowness};
 
 /// CASES 15.
 #[test]
@@ -47,7 +47,7 @@ fn first_essential_app_that_fails_decides() {
         app("six", "sleep 2 ; exit 6", ""),
     ];
     let ended = lab.run(&pod("one", "", &apps)).expect_code(5);
-    assert!(ended.time < Duration::from_millis(1900), "{ended}");
+    assert!(ended.time < Duration::from_millis(1900) * slowness(), "{ended}");
     assert_eq!(lab.end("five"), End::Exited { code: 5 });
     assert!(lab.outcome("six").stopped);
     let told = lab.call(&["status", "one"]).stdout;
@@ -188,7 +188,11 @@ fn app_and_50_children_that_ignore_sigterm_are_dead_within_2_s() {
     let begin = std::time::Instant::now();
     running.signal(libc::SIGTERM);
     running.wait();
-    assert!(begin.elapsed() < Duration::from_secs(2), "it took {} ms", begin.elapsed().as_millis());
+    assert!(
+        begin.elapsed() < Duration::from_secs(2) * slowness(),
+        "it took {} ms",
+        begin.elapsed().as_millis()
+    );
     assert_eq!(lab.processes(), Vec::<i32>::new());
     let outcome = lab.outcome("a");
     assert!(outcome.timed_out && outcome.stopped, "{outcome:?}");
@@ -205,7 +209,11 @@ fn stop_timeout_of_the_pod_bounds_the_whole_stop() {
     let begin = std::time::Instant::now();
     running.signal(libc::SIGTERM);
     running.wait();
-    assert!(begin.elapsed() < Duration::from_secs(5), "it took {} ms", begin.elapsed().as_millis());
+    assert!(
+        begin.elapsed() < Duration::from_secs(5) * slowness(),
+        "it took {} ms",
+        begin.elapsed().as_millis()
+    );
 }
 
 #[test]
@@ -215,7 +223,7 @@ fn stop_with_a_time_uses_that_one() {
         lab.start(&pod("one", "", &[app("a", "ignore-term ; say up ; pause", "stop-timeout = \"50s\"")]));
     running.wait_for("up");
     let stopped = lab.call(&["stop", "-t", "300ms", "one"]).expect_code(0);
-    assert!(stopped.time < Duration::from_secs(10), "{stopped}");
+    assert!(stopped.time < Duration::from_secs(10) * slowness(), "{stopped}");
     running.wait();
 }
 
@@ -241,7 +249,7 @@ fn second_sigint_kills_at_once() {
     let begin = std::time::Instant::now();
     running.signal(libc::SIGINT);
     let ended = running.wait();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{ended}");
+    assert!(begin.elapsed() < Duration::from_secs(5) * slowness(), "{ended}");
     assert_eq!(lab.end("a"), End::Signaled { signal: libc::SIGKILL, core: false });
 }
 
@@ -254,7 +262,7 @@ fn sigquit_kills_at_once() {
     let begin = std::time::Instant::now();
     running.signal(libc::SIGQUIT);
     let ended = running.wait();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{ended}");
+    assert!(begin.elapsed() < Duration::from_secs(5) * slowness(), "{ended}");
 }
 
 #[test]

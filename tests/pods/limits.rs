@@ -11,9 +11,7 @@ fn memory_max_of_an_app_is_the_kernels() {
         let words = "limit memory-max ; say ready ; on-term 0 ; pause";
         let running = lab.start(&pod("one", "", &[app("a", words, &keys)]));
         running.wait_for("ready");
-        if require::cgroup_v1("memory") {
-            assert_eq!(lab.group_file("memory", "app-a", "memory.limit_in_bytes"), bytes);
-        }
+        assert_eq!(lab.limit("app-a", "memory-max"), bytes);
         running.signal(libc::SIGTERM);
         assert_eq!(running.wait().expect_code(0).value("memory-max"), bytes, "{written}");
         lab.call(&["rm", "one"]).expect_code(0);
@@ -62,29 +60,22 @@ fn every_limit_of_an_app_is_the_kernels() {
     assert_eq!(ended.value("cpuset"), "0");
     assert_eq!(ended.value("cpuset-mems"), "0");
     assert_eq!(ended.value("pids-max"), "17");
-    if require::cgroup_v1("memory") {
-        // v1 counts memory and swap together.
-        assert_eq!(ended.value("memory-swap-max"), (80 << 20).to_string());
-        // 200 * 1024 / 100: the same ratio to a neighbour as in cgroup v2's unit.
-        assert_eq!(ended.value("cpu-weight"), "2048");
-    }
+    // v1 counts memory and swap together; 200 * 1024 / 100: the same ratio to a neighbour as in cgroup v2's unit.
+    let (swap, weight) = if lab.is_unified() { (16 << 20, "200") } else { (80 << 20, "2048") };
+    assert_eq!(ended.value("memory-swap-max"), swap.to_string());
+    assert_eq!(ended.value("cpu-weight"), weight);
 }
 
 #[test]
 fn limits_of_the_pod_are_on_the_group_above_its_apps() {
-    if !require::cgroup_v1("memory") {
-        return;
-    }
     let Some(lab) = Lab::open() else { return };
     let keys = "[pod.isolators]\nmemory-max = \"128MiB\"\npids-max = 64\ncpus = 1.5\ncpu-weight = 50\n";
     let running = lab.start(&pod("one", keys, &[app("a", "say ready ; on-term 0 ; pause", "")]));
     running.wait_for("ready");
-    assert_eq!(lab.group_file("memory", "", "memory.limit_in_bytes"), (128 << 20).to_string());
-    assert_eq!(lab.group_file("pids", "", "pids.max"), "64");
-    assert_eq!(lab.group_file("cpu", "", "cpu.shares"), "512");
-    let quota: u64 = lab.group_file("cpu", "", "cpu.cfs_quota_us").parse().unwrap();
-    let period: u64 = lab.group_file("cpu", "", "cpu.cfs_period_us").parse().unwrap();
-    assert_eq!(quota * 10, period * 15);
+    assert_eq!(lab.limit("", "memory-max"), (128 << 20).to_string());
+    assert_eq!(lab.limit("", "pids-max"), "64");
+    assert_eq!(lab.limit("", "cpu-weight"), if lab.is_unified() { "50" } else { "512" });
+    assert_eq!(lab.limit("", "cpus"), "150000 100000");
     // The app and stage1 are below, each in a group of its own.
     for group in ["app-a", "supervisor"] {
         assert_eq!(lab.group_file("pids", group, "cgroup.procs").lines().count(), 1, "{group}");
@@ -96,7 +87,7 @@ fn limits_of_the_pod_are_on_the_group_above_its_apps() {
 /// CASES 33: said before anything starts, with the controller and where it was looked for.
 #[test]
 fn limit_that_v1_does_not_have_is_refused_by_name() {
-    if !require::cgroup_v1("memory") {
+    if !require::v1() {
         return;
     }
     let Some(lab) = Lab::open() else { return };
@@ -111,7 +102,7 @@ fn limit_that_v1_does_not_have_is_refused_by_name() {
 
 #[test]
 fn limit_that_v1_does_not_have_is_told_when_the_author_allows_it() {
-    if !require::cgroup_v1("memory") {
+    if !require::v1() {
         return;
     }
     let Some(lab) = Lab::open() else { return };
@@ -141,9 +132,7 @@ fn fork_bombs_of_two_apps_stop_at_the_pods_pids_max() {
         lab.start(&pod("one", keys, &[app("a", words, ""), app("b", words, "depends-on = [\"a\"]")]));
     running.wait_for("EAGAIN");
     // Whoever comes second finds the sum used up: it bombs with no child at all, or cannot even start.
-    if require::cgroup_v1("pids") {
-        assert_eq!(lab.group_file("pids", "", "pids.current"), "40");
-    }
+    assert_eq!(lab.limit("", "pids-current"), "40");
     running.signal(libc::SIGTERM);
     running.wait();
 }
@@ -177,14 +166,12 @@ fn driver_forced_to_cgroupfs_writes_the_same_values() {
 /// The plan says beforehand what the kernel shows afterwards.
 #[test]
 fn plan_names_every_file_and_value_that_run_writes() {
-    if !require::cgroup_v1("memory") {
-        return;
-    }
     let Some(lab) = Lab::open() else { return };
     let keys = "[app.a.isolators]\nmemory-max = \"48MiB\"\npids-max = 12\n";
     let path = lab.manifest(&pod("one", "", &[app("a", "exit 0", keys)]));
     let plan = lab.call(&["plan", path.to_str().unwrap()]).expect_code(0);
-    for text in ["memory.limit_in_bytes", "50331648", "pids.max", "app-a"] {
+    let file = if lab.is_unified() { "memory.max" } else { "memory.limit_in_bytes" };
+    for text in [file, "50331648", "pids.max", "app-a"] {
         assert!(plan.stdout.contains(text), "`{text}` is not in the plan\n{plan}");
     }
 }
@@ -198,10 +185,8 @@ fn app_that_forks_at_once_has_no_process_outside_its_groups() {
     let running = lab.start(&pod("one", "", &[app("a", words, keys)]));
     running.wait_for("ready");
     for controller in ["memory", "pids", ""] {
-        if controller.is_empty() || require::cgroup_v1(controller) {
-            let count = lab.group_file(controller, "app-a", "cgroup.procs").lines().count();
-            assert_eq!(count, 21, "hierarchy of `{controller}`");
-        }
+        let count = lab.group_file(controller, "app-a", "cgroup.procs").lines().count();
+        assert_eq!(count, 21, "hierarchy of `{controller}`");
     }
     running.signal(libc::SIGTERM);
     running.wait().expect_code(0);

@@ -23,3 +23,4 @@ mod root;
 mod shipped;
 mod storms;
 mod sudden_death;
+mod unified;

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::wait::wait_until;
 
@@ -10,11 +11,33 @@ use super::wait::wait_until;
 pub struct Hierarchy {
     /// v1: its controllers, or `name=systemd`. v2: empty.
     pub controllers: Vec<String>,
-    /// The group of this test program in it.
+    /// Where the labs' groups are made: the group of this test program. On a unified host the nearest one above it
+    /// that hands memory down, as a group that holds a process cannot.
     own: PathBuf,
+    /// v2: the controllers that `own` hands down; none on a hybrid host.
+    handed_down: Vec<String>,
 }
 
 impl Hierarchy {
+    fn below(mount_point: &Path, path: &str, controllers: Vec<String>) -> Self {
+        let own = mount_point.join(path);
+        let handed_down = |group: &Path| -> Vec<String> {
+            let text = fs::read_to_string(group.join("cgroup.subtree_control")).unwrap_or_default();
+            text.split_whitespace().map(String::from).collect()
+        };
+        let above = own.ancestors().take_while(|group| group.starts_with(mount_point));
+        let giver = above.map(|group| (group, handed_down(group)));
+        match giver.into_iter().find(|(_, words)| words.iter().any(|word| word == "memory")) {
+            Some((group, words)) => Self { controllers, own: group.to_owned(), handed_down: words },
+            None => Self { controllers, own, handed_down: Vec::new() },
+        }
+    }
+
+    /// cgroup2 with controllers of its own.
+    pub fn is_unified(&self) -> bool {
+        !self.handed_down.is_empty()
+    }
+
     pub fn is_v2(&self) -> bool {
         self.controllers.is_empty()
     }
@@ -45,7 +68,7 @@ pub fn hierarchies() -> Vec<Hierarchy> {
         let path = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
         let controllers = controllers.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
         if !found.iter().any(|other| other.controllers == controllers) {
-            found.push(Hierarchy { controllers, own: Path::new(mount_point).join(path) });
+            found.push(Hierarchy::below(Path::new(mount_point), path, controllers));
         }
     }
     found
@@ -54,7 +77,11 @@ pub fn hierarchies() -> Vec<Hierarchy> {
 /// One group of the same name in every hierarchy.
 pub struct Groups {
     all: Vec<(Hierarchy, PathBuf)>,
+    launchers: AtomicU32,
 }
+
+/// The name of a launcher's group, and a number.
+const LAUNCHER: &str = "launcher-";
 
 impl Groups {
     pub fn create(label: &str) -> Self {
@@ -68,9 +95,14 @@ impl Groups {
                     copy_text(&hierarchy.own.join(file), &path.join(file)).expect("the own group's cpuset");
                 }
             }
+            if hierarchy.is_unified() {
+                let words: Vec<String> =
+                    hierarchy.handed_down.iter().map(|word| format!("+{word}")).collect();
+                write_existing(&path.join("cgroup.subtree_control"), &words.join(" ")).expect("controllers");
+            }
             all.push((hierarchy, path));
         }
-        Self { all }
+        Self { all, launchers: AtomicU32::new(0) }
     }
 
     /// The groups of this name that are there, of a run that was killed.
@@ -79,26 +111,56 @@ impl Groups {
             let path = hierarchy.own.join(label);
             (hierarchy, path)
         });
-        Self { all: all.filter(|(_, path)| path.exists()).collect() }
+        Self { all: all.filter(|(_, path)| path.exists()).collect(), launchers: AtomicU32::new(0) }
     }
 
+    pub fn is_unified(&self) -> bool {
+        self.all.iter().any(|(hierarchy, _)| hierarchy.is_unified())
+    }
+
+    /// What a launcher joins. On a unified host a group of its own, delegated as systemd does it: there the group
+    /// that hands controllers down can hold no process.
     pub fn open_procs(&self) -> Vec<File> {
-        let open = |path: &PathBuf| OpenOptions::new().write(true).open(path.join("cgroup.procs"));
-        self.all.iter().map(|(_, path)| open(path).expect("cgroup.procs")).collect()
+        let open = |(hierarchy, path): &(Hierarchy, PathBuf)| {
+            let path = if hierarchy.is_unified() { self.delegate_group(path) } else { path.clone() };
+            OpenOptions::new().write(true).open(path.join("cgroup.procs")).expect("cgroup.procs")
+        };
+        self.all.iter().map(open).collect()
     }
 
-    /// The group in the hierarchy of the controller; `""` means cgroup2.
-    pub fn path(&self, controller: &str) -> PathBuf {
-        let wanted = |hierarchy: &Hierarchy| {
-            if controller.is_empty() { hierarchy.is_v2() } else { hierarchy.has(controller) }
+    fn delegate_group(&self, path: &Path) -> PathBuf {
+        let number = self.launchers.fetch_add(1, Ordering::Relaxed);
+        let path = path.join(format!("{LAUNCHER}{number}"));
+        fs::create_dir(&path).expect("a group for a launcher");
+        super::sys::set_attribute(&path, c"trusted.delegate", b"1").expect("an attribute of a group");
+        path
+    }
+
+    /// The pods' own groups in the hierarchy of the controller; `""` means cgroup2.
+    pub fn pods(&self, controller: &str) -> Vec<PathBuf> {
+        let wanted = |hierarchy: &Hierarchy| match controller {
+            "" => hierarchy.is_v2(),
+            name => hierarchy.has(name) || hierarchy.handed_down.iter().any(|word| word == name),
         };
         let found = self.all.iter().find(|(hierarchy, _)| wanted(hierarchy));
-        found.unwrap_or_else(|| panic!("no hierarchy of `{controller}`")).1.clone()
+        let (hierarchy, path) = found.unwrap_or_else(|| panic!("no hierarchy of `{controller}`"));
+        let depth = path.components().count() + if hierarchy.is_unified() { 2 } else { 1 };
+        let is_pod = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.components().count() == depth && !name.starts_with("podrun-launcher-")
+        };
+        directories(path).into_iter().filter(is_pod).collect()
     }
 
-    /// Groups below, in all hierarchies.
+    /// Groups that pods have made, in all hierarchies.
     pub fn below(&self) -> Vec<PathBuf> {
-        self.all.iter().flat_map(|(_, path)| directories(path)).collect()
+        let of_the_lab = |group: &Path, lab: &Path| {
+            let name = group.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(LAUNCHER) && group.parent() == Some(lab)
+        };
+        let below =
+            |lab: &PathBuf| directories(lab).into_iter().filter(|group| !of_the_lab(group, lab)).collect();
+        self.all.iter().flat_map(|(_, path): &(Hierarchy, PathBuf)| -> Vec<PathBuf> { below(path) }).collect()
     }
 
     /// Processes in or below, in any hierarchy.

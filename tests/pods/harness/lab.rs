@@ -56,6 +56,11 @@ impl Lab {
         lab
     }
 
+    /// A name that nobody else has.
+    pub fn name(&self) -> String {
+        self.dir.file_name().expect("a folder has a name").to_string_lossy().into_owned()
+    }
+
     /// `PODRUN_ROOT`.
     pub fn root(&self) -> PathBuf {
         self.dir.join("run")
@@ -161,16 +166,10 @@ impl Lab {
         self.events().into_iter().filter_map(stopping).collect()
     }
 
-    /// The lab's group in the hierarchy of a controller (`""`: cgroup2); the pods' groups are below.
-    pub fn group(&self, controller: &str) -> PathBuf {
-        self.groups.path(controller)
-    }
-
-    /// A group of the only running pod, `""` for the pod's own, in the hierarchy of a controller.
+    /// A group of the only running pod, `""` for the pod's own, in the hierarchy of a controller (`""`: cgroup2).
     #[track_caller]
     pub fn pod_group(&self, controller: &str, name: &str) -> PathBuf {
-        let pods: Vec<PathBuf> =
-            entries(&self.group(controller)).into_iter().filter(|path| path.is_dir()).collect();
+        let pods = self.groups.pods(controller);
         assert_eq!(pods.len(), 1, "one pod has groups: {pods:?}");
         pods[0].join(name)
     }
@@ -181,6 +180,30 @@ impl Lab {
         let path = self.pod_group(controller, name).join(file);
         let read = fs::read_to_string(&path);
         read.unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    }
+
+    /// What the kernel shows of a limit, by its name in the manifest, or of a counter; v1 and v2 have other files.
+    #[track_caller]
+    pub fn limit(&self, group: &str, key: &str) -> String {
+        let (controller, on_v1, on_v2) = match key {
+            "memory-max" => ("memory", "memory.limit_in_bytes", "memory.max"),
+            "memory-peak" => ("memory", "memory.max_usage_in_bytes", "memory.peak"),
+            "cpu-weight" => ("cpu", "cpu.shares", "cpu.weight"),
+            "pids-max" => ("pids", "pids.max", "pids.max"),
+            "pids-current" => ("pids", "pids.current", "pids.current"),
+            "cpus" if self.is_unified() => return self.group_file("cpu", group, "cpu.max"),
+            "cpus" => {
+                let read = |file| self.group_file("cpu", group, file);
+                return format!("{} {}", read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"));
+            }
+            other => panic!("`{other}` is no limit that a group has"),
+        };
+        self.group_file(controller, group, if self.is_unified() { on_v2 } else { on_v1 })
+    }
+
+    /// cgroup2 has the controllers.
+    pub fn is_unified(&self) -> bool {
+        self.groups.is_unified()
     }
 
     /// The pid, outside, of stage1 of the only running pod.

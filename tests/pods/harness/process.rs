@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::sys;
-use super::wait::FAR;
+use super::wait::far;
 
 /// What a process left behind.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Running {
     /// Waits for its end, far beyond what it takes.
     #[track_caller]
     pub fn wait(self) -> Ended {
-        self.wait_within(FAR)
+        self.wait_within(far())
     }
 
     /// Waits for its end; fails the test when that does not come.
@@ -192,7 +192,7 @@ impl Stream {
         while !String::from_utf8_lossy(&seen.bytes).contains(text) {
             let here = String::from_utf8_lossy(&seen.bytes).into_owned();
             assert!(!seen.ended, "`{text}` never came\n{here}---\n{}", other());
-            let left = FAR.saturating_sub(begin.elapsed());
+            let left = far().saturating_sub(begin.elapsed());
             assert!(!left.is_zero(), "`{text}` did not come\n{here}---\n{}", other());
             seen = self.seen.1.wait_timeout(seen, left).expect("no reader panics").0;
         }
@@ -205,7 +205,7 @@ impl Stream {
             let begin = Instant::now();
             let mut seen = self.seen.0.lock().expect("no reader panics");
             while !seen.ended {
-                let left = FAR.saturating_sub(begin.elapsed());
+                let left = far().saturating_sub(begin.elapsed());
                 assert!(!left.is_zero(), "a process still holds the output of one that has ended");
                 seen = self.seen.1.wait_timeout(seen, left).expect("no reader panics").0;
             }

@@ -1,7 +1,7 @@
 //! What a test needs of the machine. A test that cannot run says `SKIP` and why, and fails with
 //! `PODRUN_TEST_STRICT=1`.
 
-use super::groups::hierarchies;
+use super::groups::{Hierarchy, hierarchies};
 
 /// Whether the test may go on; says why when not. Panics instead when skips count as failures.
 fn met(condition: bool, reason: &str) -> bool {
@@ -17,10 +17,27 @@ pub fn root() -> bool {
     met(super::sys::is_root(), "this test needs root")
 }
 
-/// The controller has a v1 hierarchy.
-pub fn cgroup_v1(controller: &str) -> bool {
-    let there = hierarchies().iter().any(|hierarchy| hierarchy.has(controller));
-    met(there, &format!("this test needs the v1 controller `{controller}`"))
+/// The test is about v1. Elsewhere there is nothing to test, which is no skip: another lane does.
+pub fn v1() -> bool {
+    let there = hierarchies().iter().any(|hierarchy| hierarchy.has("memory"));
+    if !there {
+        super::sys::tell("not here: this test is about cgroup v1\n");
+    }
+    there
+}
+
+/// The test is about cgroup2 with controllers, in a group that hands them down.
+pub fn unified() -> bool {
+    let there = hierarchies().iter().any(Hierarchy::is_unified);
+    if !there {
+        super::sys::tell("not here: this test is about a unified host\n");
+    }
+    there
+}
+
+/// systemd is PID 1.
+pub fn systemd() -> bool {
+    met(std::path::Path::new("/run/systemd/system").exists(), "this test needs systemd as PID 1")
 }
 
 /// Two CPUs, for two processes that do not disturb each other.

@@ -22,6 +22,13 @@ fn check(result: i32) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+pub fn set_attribute(path: &std::path::Path, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path of ours");
+    let (at, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: setxattr reads two strings with their NULs, and `length` bytes at `at`; all three outlive the call.
+    check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), at, length, 0) })
+}
+
 /// The command's process moves itself into the groups before it executes anything.
 pub fn join_before_exec(command: &mut Command, procs: Vec<File>) {
     let join = move || {
