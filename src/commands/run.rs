@@ -56,6 +56,11 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
     }
     let loaded = load::manifest(&args.manifest, globals.color.stderr())?;
     write_stderr(&loaded.warnings);
+    if !nix::unistd::geteuid().is_root() {
+        let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
+        return Err(anyhow!("cannot start pod `{name}`: only root can make its namespaces and groups"))
+            .hint("run it with sudo; `podrun check` and `podrun plan` work without root");
+    }
     if !args.detach {
         return start(globals, args, &loaded, None);
     }
@@ -141,10 +146,12 @@ fn launch_in(
 ) -> anyhow::Result<(Plan, Launched, Signals)> {
     let request = Request { id: dir.id.to_string(), name: args.name.clone() };
     let plan = load::plan(loaded, &request, globals.color.stderr())?;
-    dir.write_manifest(&loaded.text)?;
-    dir.write_plan(&serde_json::to_vec(&plan).context("cannot write the plan")?)?;
-    let signals = Signals::new()?;
-    let launched = launch::start(&plan, dir).with_context(|| format!("cannot start pod `{}`", plan.pod))?;
+    let context = || format!("cannot start pod `{}`", plan.pod);
+    dir.write_manifest(&loaded.text).with_context(context)?;
+    let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
+    dir.write_plan(&record).with_context(context)?;
+    let signals = Signals::new().with_context(context)?;
+    let launched = launch::start(&plan, dir).with_context(context)?;
     Ok((plan, launched, signals))
 }
 
