@@ -13,7 +13,6 @@ mod rm;
 mod run;
 mod status;
 mod stop;
-mod teller;
 mod usage;
 mod version;
 

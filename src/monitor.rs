@@ -8,6 +8,7 @@
 pub mod intent;
 pub mod outlet;
 pub mod sink;
+pub mod teller;
 mod wiring;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,6 +27,7 @@ use crate::launch::{self, Launched};
 use crate::sys::pidfd;
 use intent::{Intent, Signals};
 use sink::Sink;
+use teller::Teller;
 use wiring::{Ready, Wiring};
 
 /// How long leftovers of a pod that has ended may take to go away.
@@ -38,16 +40,6 @@ pub struct Verdict {
     pub code: u8,
     /// What has to be said about it: lower case, no full stop.
     pub message: Option<String>,
-}
-
-/// Told of everything that happens to a pod while it is watched.
-pub trait Watcher {
-    /// A record of stage1. Lines for people go into the sink.
-    fn record(&mut self, record: &Record, sink: &mut Sink<'_>);
-    /// Several records may have come; the status may be written once for all of them.
-    fn settle(&mut self);
-    /// Somebody wants to know how the pod is.
-    fn dump(&mut self, sink: &mut Sink<'_>);
 }
 
 /// What was learned from stage1 about the end.
@@ -66,27 +58,29 @@ pub fn run(
     launched: Launched,
     signals: &mut Signals,
     sink: &mut Sink<'_>,
-    watcher: &mut dyn Watcher,
+    teller: &mut Teller<'_>,
 ) -> anyhow::Result<Verdict> {
     let mut wiring = Wiring::new(&launched, signals)?;
     let mut ending = Ending::default();
     while ending.stage1.is_none() {
         wiring.watch_sink(sink)?;
-        for ready in wiring.wait(sink.deadline())? {
+        for ready in wiring.wait([sink.deadline(), teller.deadline()].into_iter().flatten().min())? {
             match ready {
-                Ready::Signals => obey(signals, &launched.socket, sink, watcher)?,
-                Ready::Socket => read_records(&launched.socket, &mut ending, sink, watcher)?,
+                Ready::Signals => obey(signals, &launched.socket, sink, teller)?,
+                Ready::Socket => read_records(&launched.socket, &mut ending, sink, teller)?,
                 Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
                 Ready::Sink => sink.flush(),
                 Ready::Output(index) => wiring.pump(&launched.outputs, index, sink)?,
             }
         }
-        sink.tick(Instant::now());
+        let now = Instant::now();
+        sink.tick(now);
+        teller.tick(now);
         if sink.is_closed() && signals.once_closed() {
             stop(&launched.socket, sink, "standard output was closed")?;
         }
     }
-    read_records(&launched.socket, &mut ending, sink, watcher)?;
+    read_records(&launched.socket, &mut ending, sink, teller)?;
     wiring.drain(&launched.outputs, sink)?;
     sink.finish();
     finish(launched, &ending, signals)
@@ -97,7 +91,7 @@ fn obey(
     signals: &mut Signals,
     socket: &OwnedFd,
     sink: &mut Sink<'_>,
-    watcher: &mut dyn Watcher,
+    teller: &mut Teller<'_>,
 ) -> anyhow::Result<()> {
     for intent in signals.intents() {
         match intent {
@@ -108,7 +102,7 @@ fn obey(
                 told(launch::tell(socket, command))?;
             }
             Intent::Note(words) => sink.note(words),
-            Intent::Dump => watcher.dump(sink),
+            Intent::Dump => teller.dump(sink),
         }
     }
     Ok(())
@@ -132,7 +126,7 @@ fn read_records(
     socket: &OwnedFd,
     ending: &mut Ending,
     sink: &mut Sink<'_>,
-    watcher: &mut dyn Watcher,
+    teller: &mut Teller<'_>,
 ) -> anyhow::Result<()> {
     let mut packet = vec![0; PACKET_BYTES_MAX];
     loop {
@@ -151,9 +145,8 @@ fn read_records(
             Event::BootFailed { failure } => ending.boot_failure = Some(failure.clone()),
             _ => {}
         }
-        watcher.record(&record, sink);
+        teller.record(&record, sink);
     }
-    watcher.settle();
     Ok(())
 }
 

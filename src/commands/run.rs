@@ -4,19 +4,19 @@
 //! the pod is up or has failed, so that `run -d` tells the truth.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, anyhow};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::load::{self, Loaded};
-use super::teller::Teller;
 use crate::cli::{Driver, Globals, RunArgs};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
 use crate::monitor::sink::{Foreground, Sink};
+use crate::monitor::teller::{Report, Teller};
 use crate::monitor::{self, Verdict};
 use crate::output::log_file::LogFile;
 use crate::output::prefix::{Outputs, Prefixer, Style};
@@ -27,23 +27,6 @@ use crate::pod::gc;
 use crate::pod::root::Root;
 use crate::pod::status::Status;
 use crate::sys::detach::{self, Side};
-
-/// What the daemon of `run -d` reports, once.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Report {
-    /// The pod is up, or has ended well before anybody could look.
-    Up {
-        /// The pod's id.
-        id: String,
-    },
-    /// It is not.
-    Failed {
-        /// For the exit.
-        code: u8,
-        /// For standard error, lines with their newlines.
-        text: String,
-    },
-}
 
 /// Runs a pod and returns its exit code.
 ///
@@ -76,16 +59,9 @@ fn daemon(globals: &Globals, args: &RunArgs, loaded: &Loaded, writer: OwnedFd) -
     let done = detach::leave_terminal().and_then(|()| start(globals, args, loaded, Some(&mut writer)));
     done.unwrap_or_else(|e| {
         let code = error::exit_code(&e).unwrap_or(EXIT_PODRUN_FAILED);
-        report(&mut writer, &Report::Failed { code, text: error::text(&e) });
+        Report::Failed { code, text: error::text(&e) }.send(&mut writer);
         code
     })
-}
-
-/// One JSON text; a caller that has gone away does not matter.
-pub(super) fn report(writer: &mut File, report: &Report) {
-    if let Ok(text) = serde_json::to_vec(report) {
-        let _ = writer.write_all(&text);
-    }
 }
 
 /// Waits for the daemon's word; end of file without one means that it was killed.

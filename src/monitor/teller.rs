@@ -1,23 +1,56 @@
-//! [`Teller`]: what `podrun run` does with each record: the status, the daemon's report, lines for people.
+//! [`Teller`]: what is done with each record: the status, the report of `run -d`, lines for people.
 
 use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 use podrun_abi::event::{Event, Record};
 use podrun_abi::failure::{ExecFault, StartFailure, Step};
+use serde::{Deserialize, Serialize};
 
-use super::run::{Report, report};
-use crate::monitor::sink::Sink;
-use crate::monitor::{Verdict, Watcher};
+use super::Verdict;
+use super::sink::Sink;
 use crate::pod::dir::PodDir;
 use crate::pod::status::Status;
 
-/// Watches one pod.
+/// How long `status.json` may be behind. A pod of a hundred apps starts with hundreds of records, and a pod that
+/// is over at once needs one status, not five.
+const STATUS_DELAY: Duration = Duration::from_millis(100);
+
+/// What the daemon of `run -d` reports, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// The pod is up, or has ended well before anybody could look.
+    Up {
+        /// The pod's id.
+        id: String,
+    },
+    /// It is not.
+    Failed {
+        /// For the exit.
+        code: u8,
+        /// For standard error, lines with their newlines.
+        text: String,
+    },
+}
+
+impl Report {
+    /// One JSON text; a caller that has gone away does not matter.
+    pub fn send(&self, writer: &mut File) {
+        if let Ok(text) = serde_json::to_vec(self) {
+            let _ = writer.write_all(&text);
+        }
+    }
+}
+
+/// Told of everything that happens to one pod.
 pub struct Teller<'a> {
     dir: &'a PodDir,
     /// Everything that happened so far.
-    pub status: Status,
+    status: Status,
     daemon: Option<&'a mut File>,
-    changed: bool,
+    /// Since when `status.json` is behind.
+    behind_since: Option<Instant>,
     /// Why an app did not start, for the report of `run -d`; the first one decides.
     failure: Option<(u8, String)>,
 }
@@ -25,13 +58,13 @@ pub struct Teller<'a> {
 impl<'a> Teller<'a> {
     /// A teller over a pod that was just launched.
     pub fn new(dir: &'a PodDir, status: Status, daemon: Option<&'a mut File>) -> Self {
-        Self { dir, status, daemon, changed: false, failure: None }
+        Self { dir, status, daemon, behind_since: None, failure: None }
     }
 
     /// Reports to the caller of `run -d`, once.
     fn answer(&mut self, answer: &Report) {
         if let Some(writer) = self.daemon.take() {
-            report(writer, answer);
+            answer.send(writer);
         }
     }
 
@@ -42,18 +75,16 @@ impl<'a> Teller<'a> {
             let record = self.dir.append(Event::PodLost { cause });
             self.status.apply(&record);
         }
-        self.changed = true;
-        self.settle();
+        self.write_status();
         let message = verdict.message.as_deref().unwrap_or("the pod ended before it was up");
         let (code, text) = self.failure.take().unwrap_or((verdict.code, format!("podrun: {message}\n")));
         self.answer(&Report::Failed { code, text });
     }
-}
 
-impl Watcher for Teller<'_> {
-    fn record(&mut self, record: &Record, sink: &mut Sink<'_>) {
+    /// Takes a record of stage1. Lines for people go into the sink.
+    pub(super) fn record(&mut self, record: &Record, sink: &mut Sink<'_>) {
         self.status.apply(record);
-        self.changed = true;
+        self.behind_since.get_or_insert_with(Instant::now);
         match &record.event {
             Event::StartFailed { app, failure } => {
                 let line = format!("cannot start app `{app}`: {failure}");
@@ -78,14 +109,26 @@ impl Watcher for Teller<'_> {
         }
     }
 
-    fn settle(&mut self) {
-        if std::mem::take(&mut self.changed) {
-            // The record of the record: a full disk must not hurt the pod, and readers fold the events.
-            let _ = self.dir.write_status(&self.status);
+    /// When [`Teller::tick`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.behind_since.map(|since| since + STATUS_DELAY)
+    }
+
+    /// Lets `status.json` catch up when it is time.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.write_status();
         }
     }
 
-    fn dump(&mut self, sink: &mut Sink<'_>) {
+    /// A full disk must not hurt the pod, and podrun's own readers fold the events.
+    fn write_status(&mut self) {
+        self.behind_since = None;
+        let _ = self.dir.write_status(&self.status);
+    }
+
+    /// Somebody wants to know how the pod is.
+    pub(super) fn dump(&mut self, sink: &mut Sink<'_>) {
         for line in self.status.lines() {
             sink.note(&line);
         }
