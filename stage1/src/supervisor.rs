@@ -2,8 +2,8 @@
 //!
 //! An app is `Waiting` for those it depends on, `Starting` from its clone to its execve, `Running`, `Emptying`
 //! from the end of its main process until its cgroup is empty, and `Over`. Being asked to end is not a state of
-//! its own but an [`Asked`] beside it: a stop that comes between clone and execve is kept and the stop signal is
-//! sent once the app runs.
+//! its own but an [`Asked`](app::Asked) beside it: a stop that comes between clone and execve is kept and the
+//! stop signal is sent once the app runs.
 //!
 //! The pod is brought up in the order of dependencies, each app as soon as those it depends on run, and goes down
 //! in the reverse order, each app as soon as those that depend on it are over.
