@@ -157,7 +157,7 @@ fn finish(launched: Launched, ending: &Ending, signals: &Signals) -> anyhow::Res
         cgroup.kill()?;
         cgroup.remove(Instant::now() + REMOVE_DEADLINE)
     });
-    let mut verdict = verdict(ending, signals);
+    let mut verdict = verdict(ending, signals.interrupted());
     if let Err(left) = removed {
         verdict.code = if verdict.code == 0 { 125 } else { verdict.code };
         verdict.message = Some(format!("{left:#}"));
@@ -165,13 +165,13 @@ fn finish(launched: Launched, ending: &Ending, signals: &Signals) -> anyhow::Res
     Ok(verdict)
 }
 
-fn verdict(ending: &Ending, signals: &Signals) -> Verdict {
+fn verdict(ending: &Ending, interrupted: bool) -> Verdict {
     if let Some(failure) = &ending.boot_failure {
         return Verdict { code: 125, message: Some(format!("stage1 {failure}")) };
     }
     match &ending.ended {
         // Lets a shell loop end: the shell looks for 130 (compose's 0 does not).
-        Some((0, StopReason::Requested, _)) if signals.interrupted() => Verdict { code: 130, message: None },
+        Some((0, StopReason::Requested, _)) if interrupted => Verdict { code: 130, message: None },
         Some((code, _, _)) => Verdict { code: *code, message: None },
         None => lost(ending.stage1),
     }
@@ -188,5 +188,56 @@ fn lost(stage1: Option<WaitStatus>) -> Verdict {
             Verdict { code: 125, message: Some(format!("stage1 ended with code {code} and without a word")) }
         }
         _ => Verdict { code: 125, message: Some("stage1 is gone without a word".to_owned()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+    use nix::unistd::Pid;
+    use podrun_abi::failure::Step;
+
+    use super::*;
+
+    fn ended(code: u8, reason: StopReason) -> Ending {
+        Ending { ended: Some((code, reason, None)), ..Ending::default() }
+    }
+
+    #[test]
+    fn the_code_is_stage1s_unless_ctrl_c_ended_well() {
+        let failed = || StopReason::AppFailed { app: "web".to_owned() };
+        let table = [
+            (ended(0, StopReason::Finished), false, 0),
+            (ended(0, StopReason::Finished), true, 0),
+            (ended(0, StopReason::Requested), false, 0),
+            (ended(0, StopReason::Requested), true, 130),
+            (ended(137, StopReason::Requested), true, 137),
+            (ended(5, failed()), true, 5),
+        ];
+        for (ending, interrupted, code) in table {
+            assert_eq!(verdict(&ending, interrupted), Verdict { code, message: None });
+        }
+    }
+
+    #[test]
+    fn a_stage1_without_last_words_is_told_with_how_it_ended() {
+        let pid = Pid::from_raw(7);
+        let table = [
+            (WaitStatus::Signaled(pid, Signal::SIGKILL, false), 137, "killed by SIGKILL"),
+            (WaitStatus::Exited(pid, 0), 125, "ended with code 0 and without a word"),
+        ];
+        for (status, code, words) in table {
+            let verdict = verdict(&Ending { stage1: Some(status), ..Ending::default() }, false);
+            assert_eq!(verdict.code, code);
+            assert!(verdict.message.as_ref().is_some_and(|m| m.contains(words)), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_boot_is_podruns_own_failure() {
+        let failure = StartFailure { step: Step::PivotRoot, subject: "/".into(), errno: 22, fault: None };
+        let verdict = verdict(&Ending { boot_failure: Some(failure), ..Ending::default() }, false);
+        assert_eq!(verdict.code, 125);
+        assert!(verdict.message.is_some_and(|m| m.starts_with("stage1 cannot pivot into `/`: ")));
     }
 }
