@@ -8,13 +8,15 @@ CARGO ?= cargo
 IDLE_SECONDS ?= 60
 ROUNDS ?= 40
 FUZZ_SECONDS ?= 60
+LANE ?= host
+TEST ?=
 
 .PHONY: help hello build test bench fuzz install check fmt lint doc clean
 
 help:
 	@echo 'make hello    build podrun and run manifests/hello.toml'
 	@echo 'make build    release binaries, in $(BIN)'
-	@echo 'make test     every test (root: pods run for real)'
+	@echo 'make test     every test (root: pods run for real), in LANE=$(LANE); tests/lanes lists them'
 	@echo 'make bench    podrun beside runc, bwrap, systemd-nspawn and a floor in C'
 	@echo 'make fuzz     every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
 	@echo 'make install  podrun in PREFIX/bin, stage1 in PREFIX/libexec/podrun; DESTDIR is honoured'
@@ -29,7 +31,7 @@ hello: build
 # The pods of the tests are run by the release binaries: what is tested is what is shipped.
 test: build
 	tests/install-deps test
-	PODRUN_BIN_DIR=$(BIN) $(CARGO) test --locked --workspace
+	CARGO=$(CARGO) PODRUN_BIN_DIR=$(BIN) tests/lanes $(LANE) $(TEST)
 
 bench: build
 	tests/install-deps bench

@@ -1,6 +1,6 @@
 //! Limits reach the kernel as they were written: read from inside the pod and from the host.
 
-use crate::harness::{Lab, app, pod, require};
+use crate::harness::{Lab, app, pod, require, slowness};
 
 /// CASES 1.
 #[test]
@@ -31,7 +31,8 @@ fn cpus_of_an_app_keep_their_ratio() {
         ("1.5", 1500),
         ("2", 2000),
     ];
-    for (written, milli) in rows {
+    // With a thousandth of a slow CPU the way to the app's first instruction takes a minute.
+    for (written, milli) in rows.into_iter().filter(|(_, milli)| slowness() == 1 || *milli > 1) {
         let keys = format!("isolators.cpus = {written}");
         let ended = lab.run(&pod("one", "", &[app("a", "limit cpus", &keys)])).expect_code(0);
         let numbers: Vec<u64> = ended.value("cpus").split(' ').map(|word| word.parse().unwrap()).collect();
