@@ -87,7 +87,7 @@ fn writes_into_the_overlay_are_charged_to_the_app() {
 
 #[test]
 fn cpu_and_memory_that_an_app_used_are_in_its_record() {
-    let Some(lab) = Lab::open() else { return };
+    let Some(lab) = Lab::open_alone() else { return };
     let keys = "isolators.memory-max = \"64MiB\"\nisolators.cpu-weight = 100";
     lab.run(&pod("one", "", &[app("a", "alloc 20000000 ; spin 0.3", keys)])).expect_code(0);
     let outcome = lab.outcome("a");

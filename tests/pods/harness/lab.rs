@@ -32,9 +32,11 @@ impl Lab {
         require::root().then(|| Self::with(Turn::shared()))
     }
 
-    /// The same, with no other test running meanwhile.
+    /// The same, with no other test running meanwhile, and before everything else on the machine.
     pub fn open_alone() -> Option<Self> {
-        require::root().then(|| Self::with(Turn::alone()))
+        let lab = require::root().then(|| Self::with(Turn::alone()))?;
+        lab.groups.take_precedence();
+        Some(lab)
     }
 
     fn with(turn: Turn) -> Self {
