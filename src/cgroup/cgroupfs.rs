@@ -58,22 +58,29 @@ pub fn create(plan: &CgroupPlan) -> anyhow::Result<PodCgroup> {
 impl PodCgroup {
     fn build(&mut self) -> anyhow::Result<()> {
         for joined in &self.plan.hierarchies {
-            let tree = make_tree(joined, &self.plan.pod_group)?;
-            self.trees.push(tree);
-            if let Some(tree) = self.trees.last() {
-                make_groups(joined, tree, &self.plan.groups)?;
-            }
+            self.trees.push(make_tree(joined, &self.plan.pod_group)?);
         }
-        for group in &self.plan.groups {
-            for setting in &group.settings {
-                self.apply(group, setting)?;
-            }
+        // The pod's own settings come before the groups below it exist: where a parent clones its cpuset into new
+        // groups (`cgroup.clone_children`, cpusets(7)), theirs begin with all of its CPUs, and then the pod's
+        // could not shrink below them any more.
+        let (pod, below): (Vec<&Group>, Vec<&Group>) =
+            self.plan.groups.iter().partition(|group| group.name.is_empty());
+        self.apply_all(&pod)?;
+        for (joined, tree) in self.plan.hierarchies.iter().zip(&self.trees) {
+            make_groups(joined, tree, &self.plan.groups)?;
         }
+        self.apply_all(&below)?;
         self.supervisor = match self.v2() {
             Some((_, tree)) => Some(files::open_group_at(&tree.pod, SUPERVISOR)?),
             None => None,
         };
         Ok(())
+    }
+
+    fn apply_all(&self, groups: &[&Group]) -> anyhow::Result<()> {
+        groups
+            .iter()
+            .try_for_each(|group| group.settings.iter().try_for_each(|setting| self.apply(group, setting)))
     }
 
     fn apply(&self, group: &Group, setting: &Setting) -> anyhow::Result<()> {

@@ -42,6 +42,19 @@ fn cpus_of_an_app_keep_their_ratio() {
     }
 }
 
+/// Where a group of v1 gives its cpuset to every new one below, as container managers have it (cgroups(7)).
+#[test]
+fn cpuset_of_the_pod_holds_where_cpusets_are_cloned() {
+    if !require::v1() || !require::cpus(2) {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    std::fs::write(lab.group("cpuset").join("cgroup.clone_children"), "1").unwrap();
+    let keys = "[pod.isolators]\ncpuset = \"0\"\n";
+    let ended = lab.run(&pod("one", keys, &[app("a", "limit cpuset", "")])).expect_code(0);
+    assert_eq!(ended.value("cpuset"), "0");
+}
+
 #[test]
 fn cpus_too_small_for_the_kernel_are_refused() {
     let Some(lab) = Lab::open() else { return };

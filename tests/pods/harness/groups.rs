@@ -146,14 +146,23 @@ impl Groups {
         path
     }
 
-    /// The pods' own groups in the hierarchy of the controller; `""` means cgroup2.
-    pub fn pods(&self, controller: &str) -> Vec<PathBuf> {
+    /// The lab's group in the hierarchy of the controller; `""` means cgroup2.
+    pub fn path(&self, controller: &str) -> PathBuf {
+        self.of(controller).1.clone()
+    }
+
+    fn of(&self, controller: &str) -> &(Hierarchy, PathBuf) {
         let wanted = |hierarchy: &Hierarchy| match controller {
             "" => hierarchy.is_v2(),
             name => hierarchy.has(name) || hierarchy.handed_down.iter().any(|word| word == name),
         };
         let found = self.all.iter().find(|(hierarchy, _)| wanted(hierarchy));
-        let (hierarchy, path) = found.unwrap_or_else(|| panic!("no hierarchy of `{controller}`"));
+        found.unwrap_or_else(|| panic!("no hierarchy of `{controller}`"))
+    }
+
+    /// The pods' own groups in the hierarchy of the controller; `""` means cgroup2.
+    pub fn pods(&self, controller: &str) -> Vec<PathBuf> {
+        let (hierarchy, path) = self.of(controller);
         let depth = path.components().count() + if hierarchy.is_unified() { 2 } else { 1 };
         let is_pod = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

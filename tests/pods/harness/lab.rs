@@ -168,6 +168,11 @@ impl Lab {
         self.events().into_iter().filter_map(stopping).collect()
     }
 
+    /// The lab's own group in the hierarchy of a controller.
+    pub fn group(&self, controller: &str) -> PathBuf {
+        self.groups.path(controller)
+    }
+
     /// A group of the only running pod, `""` for the pod's own, in the hierarchy of a controller (`""`: cgroup2).
     #[track_caller]
     pub fn pod_group(&self, controller: &str, name: &str) -> PathBuf {
