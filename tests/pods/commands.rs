@@ -62,6 +62,8 @@ fn run_detached_reports_a_pod_that_cannot_start() {
     let Some(lab) = Lab::open() else { return };
     let path = lab.manifest(&pod("bg", "", &[app("a", "say x", "user = \"nobody-here\"")]));
     lab.call(&["run", "-d", path.to_str().unwrap()]).expect_code(125).expect_stderr(&["nobody-here"]);
+    // The launcher tells before it ends.
+    lab.wait_until_empty();
 }
 
 /// The launcher of a detached pod holds nothing of who started it.

@@ -23,8 +23,14 @@ fn end_of_the_only_app_is_the_exit_code() {
     for (words, code, end, wanted) in rows {
         lab.run(&pod("one", "", &[app("a", words, "rlimits = { core = \"0\" }")])).expect_code(code);
         let told = lab.status("one");
-        assert_eq!(told["apps"][0]["status"], wanted, "{words}: {told}");
-        assert_eq!(lab.end("a"), end, "{words}");
+        let status = told["apps"][0]["status"].as_str().unwrap();
+        // A core that is piped to a program is dumped whatever the limit says (core(5)); that is the host's matter.
+        assert_eq!(status.trim_end_matches(" (core dumped)"), wanted, "{words}: {told}");
+        let seen = match lab.end("a") {
+            End::Signaled { signal, .. } => killed(signal),
+            exited => exited,
+        };
+        assert_eq!(seen, end, "{words}");
         lab.call(&["rm", "one"]).expect_code(0);
     }
 }
