@@ -75,8 +75,15 @@ pub fn limit(name: &str) -> Outcome {
     let files: &[&str] = match name {
         "memory-max" => &["memory/memory.limit_in_bytes", "memory.max"],
         "memory-swap-max" => &["memory/memory.memsw.limit_in_bytes", "memory.swap.max"],
-        "cpus" => &["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us", "cpu.max"],
-        "cpu-weight" => &["cpu/cpu.shares", "cpu.weight"],
+        // systemd mounts cpu and cpuacct together.
+        "cpus" => &[
+            "cpu/cpu.cfs_quota_us",
+            "cpu/cpu.cfs_period_us",
+            "cpu,cpuacct/cpu.cfs_quota_us",
+            "cpu,cpuacct/cpu.cfs_period_us",
+            "cpu.max",
+        ],
+        "cpu-weight" => &["cpu/cpu.shares", "cpu,cpuacct/cpu.shares", "cpu.weight"],
         "cpuset" => &["cpuset/cpuset.cpus", "cpuset.cpus"],
         "cpuset-mems" => &["cpuset/cpuset.mems", "cpuset.mems"],
         "pids-max" => &["pids/pids.max", "pids.max"],
