@@ -19,7 +19,7 @@ use super::{bin_dir, require, sys};
 pub struct Lab {
     dir: PathBuf,
     groups: Groups,
-    host_mounts: String,
+    host_mounts: Vec<String>,
     manifests: AtomicU32,
     /// Says to other test runs that this lab is in use.
     _lock: File,
@@ -51,7 +51,7 @@ impl Lab {
         let lock = File::create(dir.join("lock")).expect("a lock file");
         lock.try_lock().expect("nobody else knows this file");
         drop(register);
-        let host_mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let host_mounts = mounts(&dir);
         let groups = Groups::create(&label);
         let lab = Self { dir, groups, host_mounts, manifests: AtomicU32::new(0), _lock: lock, _turn: turn };
         build_rootfs(&lab.rootfs());
@@ -243,8 +243,7 @@ impl Lab {
         assert!(processes.is_empty(), "processes are left: {processes:#?}");
         let groups = self.groups_left();
         assert!(groups.is_empty(), "cgroups are left: {groups:#?}");
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-        assert_eq!(self.host_mounts, mounts, "the host's mount table has changed");
+        assert_eq!(mounts(&self.dir), self.host_mounts, "the host's mount table has changed");
         if self.root().exists() {
             self.call(&["gc"]).expect_code(0);
             assert_eq!(self.pod_dirs(), Vec::<PathBuf>::new(), "pod directories are left after gc");
@@ -271,6 +270,18 @@ fn register() -> File {
     let file = file.expect("a lock file in /tmp");
     file.lock().expect("flock");
     file
+}
+
+/// The host's mounts where a pod's could come to light: in the lab, and on what every app has of its own. Elsewhere
+/// somebody else may mount at any time.
+fn mounts(lab: &Path) -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let concerns = |line: &&str| {
+        let mount_point = Path::new(line.split(' ').nth(4).expect("a mount point"));
+        let places = [lab, Path::new("/proc"), Path::new("/sys"), Path::new("/dev")];
+        mount_point == Path::new("/") || places.iter().any(|place| mount_point.starts_with(place))
+    };
+    text.lines().filter(concerns).map(String::from).collect()
 }
 
 fn describe(pid: i32) -> String {
