@@ -67,7 +67,7 @@ pub fn run(
         for ready in wiring.wait([sink.deadline(), teller.deadline()].into_iter().flatten().min())? {
             match ready {
                 Ready::Signals => obey(signals, &launched.socket, sink, teller)?,
-                Ready::Socket => read_records(&launched.socket, &mut ending, sink, teller)?,
+                Ready::Socket => read_records(&launched, &mut ending, sink, teller)?,
                 Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
                 Ready::Sink => sink.flush(),
                 Ready::Output(index) => wiring.pump(&launched.outputs, index, sink)?,
@@ -80,7 +80,7 @@ pub fn run(
             stop(&launched.socket, sink, "standard output was closed")?;
         }
     }
-    read_records(&launched.socket, &mut ending, sink, teller)?;
+    read_records(&launched, &mut ending, sink, teller)?;
     wiring.drain(&launched.outputs, sink)?;
     sink.finish();
     finish(launched, &ending, signals)
@@ -123,14 +123,14 @@ fn told(sent: anyhow::Result<()>) -> anyhow::Result<()> {
 
 /// Takes every record that waits on the socket.
 fn read_records(
-    socket: &OwnedFd,
+    launched: &Launched,
     ending: &mut Ending,
     sink: &mut Sink<'_>,
     teller: &mut Teller<'_>,
 ) -> anyhow::Result<()> {
     let mut packet = vec![0; PACKET_BYTES_MAX];
     loop {
-        let length = match recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+        let length = match recv(launched.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
             Ok(0) | Err(Errno::EAGAIN | Errno::ECONNRESET) => break,
             Ok(length) => length,
             Err(Errno::EINTR) => continue,
@@ -141,6 +141,7 @@ fn read_records(
         match &record.event {
             Event::PodEnded { code, reason, decided_by } => {
                 ending.ended = Some((*code, reason.clone(), decided_by.clone()));
+                launched.cgroup.remove_apps();
             }
             Event::BootFailed { failure } => ending.boot_failure = Some(failure.clone()),
             _ => {}

@@ -55,6 +55,9 @@ pub fn create(plan: &CgroupPlan) -> anyhow::Result<PodCgroup> {
     }
 }
 
+/// In [`CgroupPlan::groups`], behind the pod's own and `supervisor`.
+const FIRST_APP: usize = 2;
+
 impl PodCgroup {
     fn build(&mut self) -> anyhow::Result<()> {
         for joined in &self.plan.hierarchies {
@@ -209,6 +212,11 @@ impl PodCgroup {
     /// The kernel's.
     pub fn kill(&self) -> anyhow::Result<()> {
         remove::kill(&self.trees)
+    }
+
+    /// Removes the apps' groups as far as nothing is in them: while stage1 is ending there is time for it.
+    pub fn remove_apps(&self) {
+        remove::empty_groups(&self.trees, self.plan.groups.iter().skip(FIRST_APP));
     }
 
     /// Removes every group. Nothing may run in them any more, or be about to end; the deadline bounds the wait

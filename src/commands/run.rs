@@ -151,6 +151,9 @@ fn watch(
     let mut teller = Teller::new(dir, Status::new(names), daemon);
     let verdict = monitor::run(launched, signals, &mut sink, &mut teller)?;
     conclude(&verdict, &mut sink, &mut teller);
+    if !args.rm {
+        teller.write_status();
+    }
     Ok(verdict.code)
 }
 

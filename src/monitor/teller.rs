@@ -75,7 +75,7 @@ impl<'a> Teller<'a> {
             let record = self.dir.append(Event::PodLost { cause });
             self.status.apply(&record);
         }
-        self.write_status();
+        self.behind_since.get_or_insert_with(Instant::now);
         let message = verdict.message.as_deref().unwrap_or("the pod ended before it was up");
         let (code, text) = self.failure.take().unwrap_or((verdict.code, format!("podrun: {message}\n")));
         self.answer(&Report::Failed { code, text });
@@ -121,8 +121,8 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// A full disk must not hurt the pod, and podrun's own readers fold the events.
-    fn write_status(&mut self) {
+    /// Writes what is last known. A full disk must not hurt the pod, and podrun's own readers fold the events.
+    pub fn write_status(&mut self) {
         self.behind_since = None;
         let _ = self.dir.write_status(&self.status);
     }
