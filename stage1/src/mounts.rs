@@ -2,9 +2,11 @@
 //!
 //! `/roots/N` are the root directories of the boot record, `/proc` is that of the pod's pid namespace, `/dev` has
 //! the six devices of every app, `/layers` and `/merged` are empty places where an app's child, in its own copy
-//! of this tree, mounts its overlay. Invariant: everything is private, so the host's mount table never changes,
+//! of this tree, mounts its overlay. `/empty` stands over every masked directory and `/views`, with a directory
+//! for each hierarchy, under `/sys/fs/cgroup`; both are read-only mounts of their own, made once for all apps. Invariant: everything is private, so the host's mount table never changes,
 //! and copies of this tree are private without another call.
 
+use std::ffi::{CStr, CString};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -13,15 +15,20 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, stat};
 use nix::unistd::{chdir, dup2_stdin, dup2_stdout, mkdir, pivot_root};
-use podrun_abi::boot::Boot;
+use podrun_abi::boot::{Boot, CgroupView};
 use podrun_abi::failure::{StartFailure, Step};
 
 use crate::failure::{OrFail, failed};
+use crate::sys::mount::{NODEV, RDONLY, add_flags};
 
 /// Where an app's child mounts the tmpfs with the upper layer.
 pub const LAYERS: &str = "/layers";
 /// Where an app's child mounts its overlay.
 pub const MERGED: &str = "/merged";
+/// Stands over every masked directory.
+pub const EMPTY: &CStr = c"/empty";
+/// What `/sys/fs/cgroup` is made of when there are several hierarchies.
+pub const VIEWS: &str = "/views";
 /// No argument for mount(2).
 pub const NONE: Option<&str> = None;
 
@@ -45,6 +52,8 @@ pub fn build_pod_tree(boot: &Boot) -> Result<(), StartFailure> {
     for name in ["roots", "dev", "proc", &LAYERS[1..], &MERGED[1..]] {
         make_directory(name).or_fail(Step::MountScratch, name)?;
     }
+    make_shared("empty", &[]).or_fail(Step::MountScratch, "empty")?;
+    make_shared("views", &boot.cgroup_views).or_fail(Step::MountScratch, "views")?;
     bind_roots(boot)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "proc", Some("proc"), flags, NONE).or_fail(Step::MountProc, "/proc")?;
@@ -54,6 +63,17 @@ pub fn build_pod_tree(boot: &Boot) -> Result<(), StartFailure> {
     devices?;
     pivot().or_fail(Step::PivotRoot, scratch)?;
     leave_standard_streams()
+}
+
+/// A directory that apps see by binds of it. A bind has the flags of the mount it is made from, so nobody can
+/// write through one.
+fn make_shared(name: &str, views: &[CgroupView]) -> Result<(), Errno> {
+    make_directory(name)?;
+    let named = views.iter().filter(|view| !view.name.is_empty());
+    named.map(|view| format!("{name}/{}", view.name)).try_for_each(|path| make_directory(&path))?;
+    mount(Some(name), name, NONE, MsFlags::MS_BIND, NONE)?;
+    let path = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    add_flags(&nix::fcntl::AT_FDCWD, &path, RDONLY | NODEV)
 }
 
 /// Makes the working directory the root and unmounts the old one: pivot_root(2) with `.` twice puts the old root

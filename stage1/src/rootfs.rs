@@ -19,9 +19,9 @@ use podrun_abi::boot::{App, Boot, CgroupView, RootMode};
 use podrun_abi::failure::{StartFailure, Step};
 
 use crate::failure::OrFail;
-use crate::mounts::{self, DEVICES, LAYERS, MERGED, NONE, make_directory, root_path};
+use crate::mounts::{self, DEVICES, EMPTY, LAYERS, MERGED, NONE, VIEWS, make_directory, root_path};
 use crate::spawn::Progress;
-use crate::sys::mount::{NODEV, RDONLY, add_flags};
+use crate::sys::mount::{NODEV, RDONLY, add_flags, attach, detached_copy};
 
 const CLOSED: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const CLOSED_READ_ONLY: MsFlags = CLOSED.union(MsFlags::MS_RDONLY);
@@ -49,12 +49,15 @@ pub fn enter(boot: &Boot, app: &App, progress: Progress) -> Result<(), StartFail
     root.mount_on("sys", &Filesystem::new("sysfs", CLOSED_READ_ONLY, ""), Step::MountSys)?;
     progress.reach(Step::MountCgroup);
     root.mount_cgroups(&boot.cgroup_views)?;
+    progress.reach(Step::MaskPath);
+    // After pivot_root there is no path to it.
+    let empty = detached_copy(EMPTY).or_fail(Step::MaskPath, "")?;
     progress.reach(Step::PivotRoot);
     fchdir(&root.directory).or_fail(Step::PivotRoot, &boot.roots[app.root.index])?;
     mounts::pivot().or_fail(Step::PivotRoot, &boot.roots[app.root.index])?;
     progress.reach(Step::MaskPath);
     boot.read_only.iter().try_for_each(|path| for_each_match(path, make_read_only))?;
-    let mut empty = None;
+    let mut empty = Empty::Detached(empty);
     boot.masked.iter().try_for_each(|path| for_each_match(path, |path| mask(path, &mut empty)))
 }
 
@@ -150,10 +153,13 @@ impl Root {
                 self.mount_on(PATH, &whole, Step::MountCgroup)
             }
             views => {
-                let base = Filesystem::new("tmpfs", CLOSED, "mode=755,size=16k");
-                self.mount_on(PATH, &base, Step::MountCgroup)?;
-                views.iter().try_for_each(mount_view)?;
-                add_flags(&nix::fcntl::AT_FDCWD, c".", RDONLY).or_fail(Step::MountCgroup, PATH)
+                let target = self.open(PATH).and_then(|target| {
+                    fchdir(target)?;
+                    mount(Some(VIEWS), ".", NONE, MsFlags::MS_BIND, NONE)?;
+                    fchdir(self.open(PATH)?)
+                });
+                target.or_fail(Step::MountCgroup, PATH)?;
+                views.iter().try_for_each(mount_view)
             }
         }
     }
@@ -162,9 +168,8 @@ impl Root {
 /// One hierarchy in the working directory. Mounted from inside the app's cgroup namespace it shows the app's own
 /// group as its root.
 fn mount_view(view: &CgroupView) -> Result<(), StartFailure> {
-    let mounted = make_directory(&view.name)
-        .and_then(|()| Filesystem::new(&view.fstype, CLOSED_READ_ONLY, &view.options).mount(&view.name));
-    mounted.or_fail(Step::MountCgroup, &view.name)
+    let filesystem = Filesystem::new(&view.fstype, CLOSED_READ_ONLY, &view.options);
+    filesystem.mount(&view.name).or_fail(Step::MountCgroup, &view.name)
 }
 
 /// The file systems in the working directory, which is a fresh `/dev`.
@@ -232,7 +237,7 @@ fn make_read_only(path: &str) -> Result<(), StartFailure> {
 
 /// Hides what is at `path`: a file behind the null device, a directory behind an empty one. `/dev/null` is the
 /// one that this child made, on a file system that no other process has seen, so it cannot be anything else.
-fn mask(path: &str, empty: &mut Option<String>) -> Result<(), StartFailure> {
+fn mask(path: &str, empty: &mut Empty) -> Result<(), StartFailure> {
     // Half of the usual paths are not there, and to look is cheaper than a mount that fails.
     let masked = match stat(path) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
@@ -245,14 +250,24 @@ fn mask(path: &str, empty: &mut Option<String>) -> Result<(), StartFailure> {
     masked.or_fail(Step::MaskPath, path)
 }
 
-/// The first masked directory gets an empty tmpfs, all others a bind of it, which keeps it read-only.
-fn mask_directory(path: &str, empty: &mut Option<String>) -> Result<(), Errno> {
-    if let Some(first) = empty {
-        return mount(Some(first.as_str()), path, NONE, MsFlags::MS_BIND, NONE);
+/// The empty directory that stands over masked ones.
+enum Empty {
+    /// Attached nowhere yet.
+    Detached(OwnedFd),
+    /// Over this directory.
+    Attached(String),
+}
+
+/// The first masked directory gets the mount itself, all others a bind of it, which keeps it read-only.
+fn mask_directory(path: &str, empty: &mut Empty) -> Result<(), Errno> {
+    match empty {
+        Empty::Attached(first) => mount(Some(first.as_str()), path, NONE, MsFlags::MS_BIND, NONE),
+        Empty::Detached(tree) => {
+            attach(tree, &std::ffi::CString::new(path).map_err(|_| Errno::EINVAL)?)?;
+            *empty = Empty::Attached(path.to_owned());
+            Ok(())
+        }
     }
-    Filesystem::new("tmpfs", CLOSED_READ_ONLY, "mode=555,size=4k").mount(path)?;
-    *empty = Some(path.to_owned());
-    Ok(())
 }
 
 /// Calls `deed` on every path that `pattern` stands for: each of its components may have one `*`.

@@ -1,7 +1,7 @@
 //! Calls of the mount interface that nix lacks.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -38,4 +38,32 @@ pub fn add_flags(dir: &impl AsFd, path: &CStr, flags: u64) -> Result<(), Errno> 
         )
     };
     Errno::result(done).map(drop)
+}
+
+/// A copy of the mount at `path` that is attached nowhere yet; it goes with its descriptor unless it is attached.
+pub fn detached_copy(path: &CStr) -> Result<OwnedFd, Errno> {
+    const OPEN_TREE_CLONE: u32 = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32;
+    // SAFETY: `path` is a C string that outlives the call; nothing else is passed by pointer.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    let tree = Errno::result(tree)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(tree as i32) })
+}
+
+/// Attaches what [`detached_copy`] made.
+pub fn attach(tree: &OwnedFd, path: &CStr) -> Result<(), Errno> {
+    const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+    // SAFETY: both paths are C strings that outlive the call; the empty one means the descriptor itself.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    Errno::result(moved).map(drop)
 }
