@@ -61,7 +61,7 @@ pub enum Stream {
 /// What could not be made; nothing of it is left then.
 pub fn start(plan: &Plan, dir: &PodDir) -> anyhow::Result<Launched> {
     let nofile = raise_descriptor_limit(plan.nofile)?;
-    let program = stage1_program()?;
+    let program = Program::open()?;
     let cgroup = cgroupfs::create(&plan.cgroup)?;
     match start_in(&Parts { plan, dir, nofile }, &program, &cgroup) {
         Ok((stage1, socket, outputs)) => Ok(Launched { stage1, socket, outputs, cgroup }),
@@ -85,7 +85,7 @@ struct Parts<'a> {
     nofile: (u64, u64),
 }
 
-fn start_in(parts: &Parts<'_>, program: &OwnedFd, cgroup: &PodCgroup) -> anyhow::Result<Started> {
+fn start_in(parts: &Parts<'_>, program: &Program, cgroup: &PodCgroup) -> anyhow::Result<Started> {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -101,7 +101,8 @@ fn start_in(parts: &Parts<'_>, program: &OwnedFd, cgroup: &PodCgroup) -> anyhow:
     let record = passed.keep(record);
     let procs = cgroup.supervisor_procs()?;
     let exec = PreparedExec {
-        program: program.as_fd(),
+        program: program.mount.as_fd(),
+        program_place: program.path.clone(),
         argv,
         keep: passed.0.iter().map(AsRawFd::as_raw_fd).chain([parts.dir.lock.as_raw_fd()]).collect(),
         close: vec![ours.as_raw_fd()],
@@ -241,10 +242,19 @@ fn raise_descriptor_limit(needed: u64) -> anyhow::Result<(u64, u64)> {
 }
 
 /// stage1's file as something that can be executed and never be written through.
-fn stage1_program() -> anyhow::Result<OwnedFd> {
-    let file = stage1_path()?;
-    mount::read_only_file(&file)
-        .with_context(|| format!("cannot open `{}` through a read-only mount", file.display()))
+struct Program {
+    path: CString,
+    /// A detached read-only mount of it.
+    mount: OwnedFd,
+}
+
+impl Program {
+    fn open() -> anyhow::Result<Self> {
+        let file = stage1_path()?;
+        let mount = mount::read_only_file(&file)
+            .with_context(|| format!("cannot open `{}` through a read-only mount", file.display()))?;
+        Ok(Self { path: CString::new(file.into_os_string().into_encoded_bytes())?, mount })
+    }
 }
 
 /// Beside our own binary (a build tree), else in `libexec/podrun` of the same prefix.

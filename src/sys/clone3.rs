@@ -1,7 +1,9 @@
 //! Clone stage1 into its namespaces and its cgroup, and execute it, with nothing in between that can fail in a
 //! way that needs Rust: every pointer exists before the clone, the child makes plain system calls only.
 //!
-//! The child joins what CLONE_INTO_CGROUP could not reach, leaves the launcher's session (so that a Ctrl-C
+//! The child joins what CLONE_INTO_CGROUP could not reach, attaches the program's detached mount in its own mount
+//! namespace (so that it goes with the host's tree when stage1 leaves that, and needs no unmount of its own, for
+//! which the kernel waits for all its readers), leaves the launcher's session (so that a Ctrl-C
 //! reaches the launcher alone), closes the launcher's end of the socket (or stage1 would never see its end of
 //! file) and executes the passed descriptor.
 
@@ -21,8 +23,10 @@ const POD_NAMESPACES: u64 =
 
 /// Everything the child needs, made before it exists.
 pub struct PreparedExec<'a> {
-    /// What is executed; O_PATH will do.
+    /// What is executed: the root of a detached mount.
     pub program: BorrowedFd<'a>,
+    /// An existing file over which the child attaches that mount, where nobody else sees it.
+    pub program_place: CString,
     /// Its argument vector. Its environment is empty.
     pub argv: Vec<CString>,
     /// Inherited by the program under the same numbers.
@@ -49,7 +53,18 @@ pub struct Child {
 #[repr(u8)]
 enum ChildStep {
     Join = 1,
-    Exec = 2,
+    Attach = 2,
+    Exec = 3,
+}
+
+impl ChildStep {
+    fn words(code: u8) -> &'static str {
+        match code {
+            c if c == Self::Join as u8 => "cannot move stage1 into its cgroup",
+            c if c == Self::Attach as u8 => "cannot attach stage1's file in its mount namespace",
+            _ => "cannot execute stage1",
+        }
+    }
 }
 
 /// Clones and executes. All signals are blocked from before the clone until the program has its own handlers;
@@ -81,12 +96,7 @@ fn report(errors: OwnedFd) -> anyhow::Result<()> {
     std::fs::File::from(errors).read_to_end(&mut told)?;
     let [step, code @ ..] = told.as_slice() else { return Ok(()) };
     let errno = code.try_into().map_or(libc::EIO, i32::from_ne_bytes);
-    let doing = if *step == ChildStep::Join as u8 {
-        "cannot move stage1 into its cgroup"
-    } else {
-        "cannot execute stage1"
-    };
-    Err(anyhow::Error::new(io::Error::from_raw_os_error(errno)).context(doing))
+    Err(anyhow::Error::new(io::Error::from_raw_os_error(errno)).context(ChildStep::words(*step)))
 }
 
 /// Tries CLONE_INTO_CGROUP first; where the kernel or a seccomp filter of an outer container refuses it, the
@@ -144,6 +154,7 @@ fn become_program(exec: &PreparedExec<'_>, argv: &[*const c_char], errors: RawFd
             fail(errors, ChildStep::Join);
         }
     }
+    attach_program(exec, errors);
     // SAFETY: no pointer is passed. It cannot fail: a fresh child never leads a process group.
     unsafe { libc::setsid() };
     // SAFETY: no handler is installed. The Rust runtime ignores SIGPIPE, and ignored signals survive execve(2).
@@ -166,6 +177,31 @@ fn become_program(exec: &PreparedExec<'_>, argv: &[*const c_char], errors: RawFd
         )
     };
     fail(errors, ChildStep::Exec)
+}
+
+/// Private first: on a shared `/` the mount would be the host's too (mount_namespaces(7)).
+fn attach_program(exec: &PreparedExec<'_>, errors: RawFd) {
+    const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    let none = std::ptr::null();
+    // SAFETY: a change of propagation takes no source, type or data (mount(2)); the target is a C string.
+    if unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) } != 0 {
+        fail(errors, ChildStep::Attach);
+    }
+    // SAFETY: both paths are C strings in the copy of the parent's memory; the empty one means the descriptor.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            exec.program.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            exec.program_place.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if moved != 0 {
+        fail(errors, ChildStep::Attach);
+    }
 }
 
 /// Tells the parent the step and the errno, and ends.
