@@ -58,7 +58,7 @@ pub fn build_pod_tree(boot: &Boot) -> Result<(), StartFailure> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "proc", Some("proc"), flags, NONE).or_fail(Step::MountProc, "/proc")?;
     let old = umask_none();
-    let devices = DEVICES.iter().try_for_each(make_own_device);
+    let devices = make_own_devices();
     nix::sys::stat::umask(old);
     devices?;
     pivot().or_fail(Step::PivotRoot, scratch)?;
@@ -114,6 +114,16 @@ fn bind_roots(boot: &Boot) -> Result<(), StartFailure> {
         mount(Some(root.as_str()), target, NONE, MsFlags::MS_BIND, NONE).or_fail(Step::BindRoot, root)?;
     }
     Ok(())
+}
+
+/// The first one is stage1's own null device. Where its node could be made, the apps can make theirs; else all are
+/// there for the apps to bind.
+fn make_own_devices() -> Result<(), StartFailure> {
+    let [(null, major, minor), ..] = DEVICES;
+    match make_node(&format!("dev/{null}"), major, minor) {
+        Err(Errno::EPERM) => DEVICES.iter().try_for_each(make_own_device),
+        made => made.or_fail(Step::MountDev, null),
+    }
 }
 
 /// A node where that is allowed, else a bind of the host's own after a look at what that is.
