@@ -63,6 +63,7 @@ pub fn run(
     let mut wiring = Wiring::new(&launched, signals)?;
     let mut ending = Ending::default();
     while ending.stage1.is_none() {
+        wiring.resume(&launched.outputs, sink);
         wiring.watch_sink(sink)?;
         for ready in wiring.wait([sink.deadline(), teller.deadline()].into_iter().flatten().min())? {
             match ready {

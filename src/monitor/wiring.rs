@@ -2,7 +2,7 @@
 //!
 //! The poll is edge-triggered: a pipe that was not read to its end is remembered in `pending` and comes back
 //! at the next turn, so that one loud app starves neither the others nor the signals. One whose bytes have no
-//! place to go is `stalled` until standard output or error takes bytes again.
+//! place to go is `stalled` until [`Wiring::resume`] finds room for them.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -114,6 +114,16 @@ impl Wiring {
         Ok(())
     }
 
+    /// Lets the pipes go on whose outlet has room again. To be called before each wait: an outlet may have been
+    /// emptied by any write since, and then nothing watches it and no event would say so.
+    pub fn resume(&mut self, outputs: &[Output], sink: &Sink<'_>) {
+        let has_room = |index: &usize| outputs.get(*index).is_none_or(|output| !sink.is_full(output.stream));
+        let (resumed, stalled): (BTreeSet<_>, _) =
+            std::mem::take(&mut self.stalled).into_iter().partition(has_room);
+        self.stalled = stalled;
+        self.pending.extend(resumed);
+    }
+
     /// Waits for something to happen, until `deadline` at most; without one for as long as it takes.
     ///
     /// # Errors
@@ -129,10 +139,7 @@ impl Wiring {
             polled => polled.context("cannot poll")?,
         }
         for event in &self.events {
-            match event.token() {
-                STDOUT | STDERR => self.pending.append(&mut self.stalled),
-                token => self.pending.extend(token.0.checked_sub(OUTPUTS)),
-            }
+            self.pending.extend(event.token().0.checked_sub(OUTPUTS));
         }
         let fixed = self.events.iter().filter_map(|event| match event.token() {
             SIGNALS => Some(Ready::Signals),
