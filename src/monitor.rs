@@ -63,9 +63,8 @@ pub fn run(
     let mut wiring = Wiring::new(&launched, signals)?;
     let mut ending = Ending::default();
     while ending.stage1.is_none() {
-        wiring.resume(&launched.outputs, sink);
-        wiring.watch_sink(sink)?;
-        for ready in wiring.wait([sink.deadline(), teller.deadline()].into_iter().flatten().min())? {
+        let deadline = [sink.deadline(), teller.deadline()].into_iter().flatten().min();
+        for ready in wiring.wait(&launched.outputs, sink, deadline)? {
             match ready {
                 Ready::Signals => obey(signals, &launched.socket, sink, teller)?,
                 Ready::Socket => read_records(&launched, &mut ending, sink, teller)?,

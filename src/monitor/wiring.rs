@@ -2,7 +2,7 @@
 //!
 //! The poll is edge-triggered: a pipe that was not read to its end is remembered in `pending` and comes back
 //! at the next turn, so that one loud app starves neither the others nor the signals. One whose bytes have no
-//! place to go is `stalled` until [`Wiring::resume`] finds room for them.
+//! place to go is `stalled` until there is room for them, which every wait looks for first.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -64,17 +64,26 @@ impl Wiring {
     /// # Errors
     /// Out of descriptors or memory.
     pub fn new(launched: &Launched, signals: &mut Signals) -> anyhow::Result<Self> {
-        let poll = Poll::new().context("cannot create a poll")?;
-        let registry = poll.registry();
+        let wiring = Self::of_outputs(&launched.outputs)?;
+        let registry = wiring.poll.registry();
         registry.register(signals.source(), SIGNALS, Interest::READABLE).context("cannot poll signals")?;
-        let fixed = [(&launched.socket, SOCKET), (&launched.stage1.pidfd, STAGE1)];
-        let pipes = launched.outputs.iter().enumerate().map(|(i, o)| (&o.pipe, Token(OUTPUTS + i)));
-        for (fd, token) in fixed.into_iter().chain(pipes) {
+        for (fd, token) in [(&launched.socket, SOCKET), (&launched.stage1.pidfd, STAGE1)] {
             registry
                 .register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)
                 .context("cannot poll stage1")?;
         }
-        let open = (0..launched.outputs.len()).collect();
+        Ok(wiring)
+    }
+
+    fn of_outputs(outputs: &[Output]) -> anyhow::Result<Self> {
+        let poll = Poll::new().context("cannot create a poll")?;
+        for (index, output) in outputs.iter().enumerate() {
+            let token = Token(OUTPUTS + index);
+            poll.registry()
+                .register(&mut SourceFd(&output.pipe.as_raw_fd()), token, Interest::READABLE)
+                .context("cannot poll an app's output")?;
+        }
+        let open = (0..outputs.len()).collect();
         let events = Events::with_capacity(256);
         let buffer = vec![0; 64 * 1024];
         Ok(Self {
@@ -90,10 +99,7 @@ impl Wiring {
 
     /// Watches standard output and error for writability while bytes wait for them. A regular file cannot be
     /// watched (EPERM) and needs not be.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn watch_sink(&mut self, sink: &Sink<'_>) -> anyhow::Result<()> {
+    fn watch_sink(&mut self, sink: &Sink<'_>) -> anyhow::Result<()> {
         for (slot, (fd, token)) in sink.waiting().into_iter().zip([STDOUT, STDERR]).enumerate() {
             let registry = self.poll.registry();
             match (fd, self.watched[slot]) {
@@ -114,9 +120,9 @@ impl Wiring {
         Ok(())
     }
 
-    /// Lets the pipes go on whose outlet has room again. To be called before each wait: an outlet may have been
-    /// emptied by any write since, and then nothing watches it and no event would say so.
-    pub fn resume(&mut self, outputs: &[Output], sink: &Sink<'_>) {
+    /// Lets the pipes go on whose outlet has room again. An outlet may have been emptied by any write since, and
+    /// then nothing watches it and no event would say so.
+    fn resume(&mut self, outputs: &[Output], sink: &Sink<'_>) {
         let has_room = |index: &usize| outputs.get(*index).is_none_or(|output| !sink.is_full(output.stream));
         let (resumed, stalled): (BTreeSet<_>, _) =
             std::mem::take(&mut self.stalled).into_iter().partition(has_room);
@@ -127,8 +133,15 @@ impl Wiring {
     /// Waits for something to happen, until `deadline` at most; without one for as long as it takes.
     ///
     /// # Errors
-    /// None that can be expected.
-    pub fn wait(&mut self, deadline: Option<Instant>) -> anyhow::Result<Vec<Ready>> {
+    /// Out of memory.
+    pub fn wait(
+        &mut self,
+        outputs: &[Output],
+        sink: &Sink<'_>,
+        deadline: Option<Instant>,
+    ) -> anyhow::Result<Vec<Ready>> {
+        self.resume(outputs, sink);
+        self.watch_sink(sink)?;
         let timeout = match deadline {
             _ if !self.pending.is_empty() => Some(Duration::ZERO),
             Some(at) => Some(at.saturating_duration_since(Instant::now())),
@@ -204,5 +217,66 @@ impl Wiring {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write, pipe};
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+    use crate::launch::Stream;
+    use crate::monitor::sink::Foreground;
+    use crate::output::prefix::{Outputs, Prefixer, Style};
+
+    /// Only a wait that nothing ends takes as long.
+    const NEVER: Duration = Duration::from_secs(5);
+
+    /// What an app has written already, its end still open.
+    fn output(bytes: &[u8]) -> (std::io::PipeWriter, Output) {
+        let (reader, mut writer) = pipe().unwrap();
+        writer.write_all(bytes).unwrap();
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        (writer, Output { app: 0, stream: Stream::Stdout, pipe: reader.into() })
+    }
+
+    fn turn(wiring: &mut Wiring, outputs: &[Output], sink: &mut Sink<'_>) -> Vec<Ready> {
+        let ready = wiring.wait(outputs, sink, Some(Instant::now() + NEVER)).unwrap();
+        for index in
+            ready.iter().filter_map(|r| if let Ready::Output(index) = r { Some(*index) } else { None })
+        {
+            wiring.pump(outputs, index, sink).unwrap();
+        }
+        ready
+    }
+
+    #[test]
+    fn stalled_pipe_goes_on_though_another_write_made_the_room() {
+        let (mut reader, stdout) = pipe().unwrap();
+        let (_other, stderr) = pipe().unwrap();
+        let prefixer = Prefixer::new(["web"], Style::Raw, Outputs::Apart);
+        let mut sink = Sink::Foreground(Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd()));
+        let (mut app, output) = output(&[b'x'; 65_536]);
+        let outputs = [output];
+        let mut wiring = Wiring::of_outputs(&outputs).unwrap();
+
+        // Standard output's pipe fills, then the outlet; the app's pipe is full once more and stalls.
+        for _ in 0..2 {
+            assert_eq!(turn(&mut wiring, &outputs, &mut sink), [Ready::Output(0)]);
+            app.write_all(&[b'y'; 65_536]).unwrap();
+        }
+        assert_eq!(turn(&mut wiring, &outputs, &mut sink), [Ready::Output(0)]);
+        assert!(sink.is_full(Stream::Stdout) && wiring.stalled.contains(&0));
+
+        // Its reader wakes up, and a write that is none of the pipe's own empties the outlet before any wait.
+        for _ in 0..2 {
+            reader.read_exact(&mut [0; 65_536]).unwrap();
+            sink.flush();
+        }
+        assert_eq!(sink.waiting().map(|fd| fd.is_some()), [false, false]);
+        assert_eq!(turn(&mut wiring, &outputs, &mut sink), [Ready::Output(0)]);
+        reader.read_exact(&mut [0; 65_536]).unwrap();
     }
 }
