@@ -149,6 +149,19 @@ pub fn membership<'a>(cgroup: &'a [u8], version: Version, controllers: &[String]
     })
 }
 
+/// Whether the kernel has this very hierarchy, mounted or not, by the text of a `/proc/PID/cgroup`. One of v1 stays
+/// after its last unmount as long as a group is left in it (cgroups(7)), with just the controllers it had.
+#[must_use]
+pub fn exists(cgroup: &[u8], version: Version, controllers: &[String]) -> bool {
+    lines(cgroup).filter_map(Membership::parse).any(|line| match version {
+        Version::V2 => line.controllers.is_empty(),
+        Version::V1 => {
+            line.controllers.len() == controllers.len()
+                && controllers.iter().all(|c| line.controllers.contains(&c.as_str()))
+        }
+    })
+}
+
 /// One line of `/proc/self/cgroup` (cgroups(7)): `hierarchy-ID:controller-list:cgroup-path`.
 struct Membership<'a> {
     controllers: Vec<&'a str>,

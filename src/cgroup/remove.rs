@@ -20,9 +20,10 @@ use nix::fcntl::OFlag;
 
 use crate::cgroup::events::wait_until_empty;
 use crate::cgroup::files;
-use crate::cgroup::hierarchy::{Hierarchies, Hierarchy, membership};
+use crate::cgroup::hierarchy::{Hierarchies, Hierarchy, exists, membership};
 use crate::cgroup::limits::launcher_leaf;
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
+use crate::error::Note;
 use crate::sys::pidfd;
 
 /// Groups in groups; an app that makes more is stopped by the kernel's own path length before.
@@ -317,27 +318,52 @@ fn left(tree: &Tree) -> String {
 }
 
 /// Undoes a pod's groups from its record alone: kills what is in them, waits until it is gone, removes them with
-/// everything that apps made below, in every hierarchy.
+/// everything that apps made below, in every hierarchy. A hierarchy that the kernel has no more took its groups
+/// along.
 ///
 /// # Errors
-/// What is left at the deadline and who is in it; a record that names what no record of ours can name; and that
-/// the caller itself is in one of the groups.
+/// What is left at the deadline and who is in it; a hierarchy that is not where it was, while the kernel still has
+/// it; a record that names what no record of ours can name; and that the caller itself is in one of the groups.
 pub fn remove_recorded(plan: &CgroupPlan, deadline: Instant) -> anyhow::Result<()> {
     check_names(plan)?;
+    let (here, hidden): (Vec<&Joined>, Vec<&Joined>) = plan.hierarchies.iter().partition(|j| is_mounted(j));
     let mut trees = Vec::new();
-    for joined in &plan.hierarchies {
+    for joined in &here {
         let parent = joined.mount_point.join(&joined.parent);
         trees.extend(open_tree(joined, &parent, &plan.pod_group)?);
     }
     destroy(&trees, &plan.groups, deadline)?;
-    plan.hierarchies.iter().try_for_each(remove_leaf)
+    here.into_iter().try_for_each(remove_leaf)?;
+    hidden.into_iter().try_for_each(|joined| refuse_hidden(joined, &plan.pod_group))
+}
+
+/// Other failures than that it is not mounted are told by whoever opens the group.
+fn is_mounted(joined: &Joined) -> bool {
+    let opened = files::open_group(&joined.mount_point, joined.version);
+    let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::Other];
+    !opened.is_err_and(|error| absent.contains(&error.kind()))
+}
+
+/// The group may be in a hierarchy that the kernel still has, where nobody can see it from here.
+fn refuse_hidden(joined: &Joined, pod_group: &str) -> anyhow::Result<()> {
+    if !exists(&own_cgroup()?, joined.version, &joined.controllers) {
+        return Ok(());
+    }
+    let group = joined.mount_point.join(&joined.parent).join(pod_group);
+    Err(anyhow!("its hierarchy is not mounted there any more, and the kernel still has it"))
+        .with_context(|| format!("cannot remove group `{}`", group.display()))
+        .hint("mount it there again, or run gc where it is mounted")
+}
+
+fn own_cgroup() -> anyhow::Result<Vec<u8>> {
+    std::fs::read("/proc/self/cgroup").context("cannot read `/proc/self/cgroup`")
 }
 
 fn destroy(trees: &[Tree], groups: &[Group], deadline: Instant) -> anyhow::Result<()> {
     if trees.is_empty() {
         return Ok(());
     }
-    let own = std::fs::read("/proc/self/cgroup").context("cannot read `/proc/self/cgroup`")?;
+    let own = own_cgroup()?;
     if let Some(tree) = trees.iter().find(|tree| tree.holds(&own)) {
         bail!("{}: this process is in it", cannot_remove(tree));
     }

@@ -21,7 +21,7 @@ use podrun_abi::event::Event;
 use super::events;
 use super::record::Unreadable;
 use super::root::{REMAINS, Root, lock_before};
-use super::status::{Phase, Status};
+use super::status::{Liveness, Phase, Status};
 use super::{Pod, PodId, client, dir};
 use crate::cgroup::remove::{remove_leftovers, remove_recorded};
 use crate::host;
@@ -175,8 +175,12 @@ pub fn wait_for_end(pod: &Pod, timeout: Duration) -> bool {
     true
 }
 
-/// From the record where there is one, else by the name that derives from the id.
+/// From the record where there is one, else by the name that derives from the id. No group outlives the kernel
+/// that made it.
 fn remove_groups(pod: &Pod, timeout: Duration) -> Result<()> {
+    if pod.liveness() == Liveness::OtherBoot {
+        return Ok(());
+    }
     let deadline = Instant::now() + timeout;
     match pod.plan() {
         Ok(plan) => remove_recorded(&plan.cgroup, deadline),

@@ -248,13 +248,31 @@ fn a_damaged_record_makes_no_living_pod_dead_and_a_dead_one_can_be_removed() {
     }
 }
 
+/// In a hierarchy that is mounted elsewhere by now.
+fn with_a_hidden_group(pod: &Pod) {
+    let path = pod.path().join("plan.json");
+    let hierarchy = concat!(
+        r#""hierarchies":[{"version":"v2","mount_point":"/nowhere","parent":"","controllers":[],"#,
+        r#""view":{"name":"","fstype":"cgroup2","options":""}}]"#
+    );
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(r#""hierarchies":[]"#, hierarchy)).unwrap();
+}
+
 #[test]
-fn a_record_of_another_boot_is_of_a_dead_pod() {
+fn a_record_of_another_boot_is_of_a_dead_pod_without_groups() {
     let (_directory, root) = root();
     let pod = dead(&root, "shop", EVENTS);
+    with_a_hidden_group(&pod);
+    assert!(pod.plan().is_ok());
+    let error = format!("{:#}", remove(&root, &pod, Living::Wait).unwrap_err());
+    assert!(error.contains("cannot remove group `/nowhere/podrun-"), "{error}");
+
     let path = pod.path().join("pod.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let boot_id = super::super::record::boot_id().unwrap();
     std::fs::write(&path, text.replace(&boot_id, "00000000-0000-4000-8000-000000000000")).unwrap();
-    assert_eq!(words(&root.find("shop").unwrap()), "lost: the host was restarted");
+    let pod = root.find("shop").unwrap();
+    assert_eq!(words(&pod), "lost: the host was restarted");
+    assert!(matches!(remove(&root, &pod, Living::Wait).unwrap(), Settled::Over(_)));
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use podrun_abi::boot::CgroupView;
+
 use super::*;
 use crate::cgroup::events::keyed;
 use crate::cgroup::limits::{self, Facts};
@@ -339,6 +341,40 @@ fn record_that_leads_out_of_the_pods_group_is_refused() {
     for plan in bad {
         let error = remove_recorded(&plan, soon(0)).unwrap_err().to_string();
         assert!(error.contains("it holds a name that podrun does not give"), "{error}");
+    }
+}
+
+#[test]
+fn hierarchy_that_is_not_mounted_any_more_is_gone_unless_the_kernel_has_it() {
+    let joined = |version, mount_point: &Path, controllers: &[String]| Joined {
+        version,
+        mount_point: mount_point.to_owned(),
+        parent: String::new(),
+        controllers: controllers.to_owned(),
+        mount_root: String::new(),
+        enable_in_parent: Vec::new(),
+        launcher_leaf: None,
+        view: CgroupView { name: String::new(), fstype: String::new(), options: String::new() },
+    };
+    let known = host::hierarchies().unwrap();
+    let known: Vec<_> =
+        known.v2.iter().chain(&known.v1).map(|h| (h.version, h.controllers.clone(), true)).collect();
+    let unknown = [(Version::V1, vec!["name=podrun-never".to_owned()], false)];
+    let directory = tempfile::tempdir().unwrap();
+    let absent = directory.path().join("absent");
+    for (version, controllers, refused) in known.into_iter().chain(unknown) {
+        for mount_point in [directory.path(), &absent] {
+            let hierarchies = vec![joined(version, mount_point, &controllers)];
+            let pod_group = "podrun-1".into();
+            let plan = CgroupPlan { pod_group, hierarchies, groups: Vec::new(), not_enforced: Vec::new() };
+            let removed = remove_recorded(&plan, soon(0)).map_err(|e| format!("{e:#}"));
+            let words = format!(
+                "cannot remove group `{}/podrun-1`: its hierarchy is not mounted there any more, and the kernel \
+                 still has it",
+                mount_point.display()
+            );
+            assert_eq!(removed, if refused { Err(words) } else { Ok(()) }, "{controllers:?}");
+        }
     }
 }
 

@@ -166,6 +166,26 @@ fn hostile_texts_are_passed_over_in_bounds() {
 }
 
 #[test]
+fn hierarchy_exists_with_just_its_controllers() {
+    let text = b"4:name=systemd:/x\n3:cpu,cpuacct:/y\n2:memory:/\n0::/u\n";
+    let table: [(Version, &[&str], bool); 8] = [
+        (Version::V1, &["cpu", "cpuacct"], true),
+        (Version::V1, &["cpuacct", "cpu"], true),
+        (Version::V1, &["cpu"], false),
+        (Version::V1, &["memory"], true),
+        (Version::V1, &["memory", "pids"], false),
+        (Version::V1, &["name=systemd"], true),
+        (Version::V1, &["systemd"], false),
+        (Version::V2, &["memory"], true),
+    ];
+    for (version, controllers, expected) in table {
+        let controllers: Vec<String> = controllers.iter().map(|&c| c.to_owned()).collect();
+        assert_eq!(exists(text, version, &controllers), expected, "{controllers:?}");
+    }
+    assert!(!exists(b"2:memory:/\n", Version::V2, &[]));
+}
+
+#[test]
 fn membership_is_found_by_version_and_controller() {
     let text = b"12:name=systemd:/s\n4:cpuacct,cpu:/a\n5:memory:/m:x\n0::/u\n";
     let of = |version, controller: &str| membership(text, version, &[controller.to_owned()]);
