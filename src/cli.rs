@@ -8,8 +8,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Color;
-use crate::pod::Address;
 use crate::pod::root::{DEFAULT_ROOT, is_name};
+
+pub mod host;
+pub mod man;
+pub mod pods;
+pub mod words;
+
+pub use host::{CompleteArgs, CompletionArgs, ManArgs, Shell, VersionArgs};
+pub use pods::{GcArgs, KillArgs, PsArgs, RmArgs, StatusArgs, StopArgs};
 
 /// Run pods: a few apps that live and die together, under limits that are proven.
 #[derive(Debug, Parser)]
@@ -19,7 +26,10 @@ use crate::pod::root::{DEFAULT_ROOT, is_name};
     propagate_version = false,
     disable_help_subcommand = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such pod.",
+    help_template = "{about-section}\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}",
+    before_help = COMMANDS,
+    before_long_help = COMMANDS_LONG,
+    after_help = "`podrun COMMAND -h` says what a command takes, `podrun --help` says more.",
     after_long_help = EXAMPLES
 )]
 pub struct Cli {
@@ -30,6 +40,37 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// For `-h`: every command, on the screen that is there.
+const COMMANDS: &str = "\
+Write manifests    check  plan
+Run pods           run  stop  kill
+Look at pods       ps  status
+Clean up           rm  gc
+This host          completion  version";
+
+/// For `--help`: every command and what it does, in the words of its definition.
+const COMMANDS_LONG: &str = "\
+Write manifests:
+  check       Say what is wrong with manifests, and start nothing
+  plan        Say what `run` would do on this host
+
+Run pods:
+  run         Run a pod
+  stop        Stop pods or apps in order, and wait for their end
+  kill        Kill a pod or an app at once, or send a signal
+
+Look at pods:
+  ps          List pods
+  status      Say how a pod or one of its apps is
+
+Clean up:
+  rm          Remove the records of ended pods
+  gc          Remove what dead pods have left, and the records of ended ones
+
+This host:
+  completion  Print what makes a shell complete commands, pods and apps
+  version     Say which version this is";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,8 +119,16 @@ pub enum Command {
     Rm(RmArgs),
     /// Remove what dead pods have left, and the records of ended ones
     Gc(GcArgs),
+    /// Print what makes a shell complete commands, pods and apps
+    Completion(CompletionArgs),
     /// Say which version this is
     Version(VersionArgs),
+    /// Say what may stand at the cursor
+    #[command(hide = true)]
+    Complete(CompleteArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// `podrun run`.
@@ -186,142 +235,6 @@ pub struct PlanArgs {
     pub name: Option<String>,
 }
 
-/// `podrun ps`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podrun ps
-  podrun ps -a
-  podrun ps -q | xargs -r podrun stop
-  podrun ps -a -o jsonl | jq -r 'select(.state == \"lost\").name'")]
-pub struct PsArgs {
-    /// Also pods that have ended
-    #[arg(short, long)]
-    pub all: bool,
-    /// Ids only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// table, json or jsonl
-    #[arg(
-        short,
-        long,
-        visible_alias = "format",
-        env = "PODRUN_FORMAT",
-        default_value = "table",
-        hide_possible_values = true,
-        hide_env_values = true
-    )]
-    pub output: ListFormat,
-    /// Leave the first line out
-    #[arg(long)]
-    pub no_heading: bool,
-}
-
-/// `podrun status`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podrun status shop
-  podrun status shop/api
-  podrun status -o json shop | jq '.apps[] | {name, status}'
-
-Exit code 0: the pod (or the app) runs. 3: it does not. 4: there is none.")]
-pub struct StatusArgs {
-    /// Name or id of the pod
-    #[arg(value_name = "POD[/APP]")]
-    pub pod: Address,
-    /// text or json
-    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
-    pub output: TextFormat,
-}
-
-/// `podrun stop`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podrun stop shop
-  podrun stop shop/api shop/db
-  podrun stop -t 2s shop          kill what has not ended after two seconds
-  podrun stop -a")]
-pub struct StopArgs {
-    /// Names or ids
-    #[arg(value_name = "POD[/APP]", required_unless_present = "all", conflicts_with = "all")]
-    pub pods: Vec<Address>,
-    /// In place of the apps' own stop-timeout, such as 10s
-    #[arg(short = 't', long, value_name = "DUR")]
-    pub time: Option<String>,
-    /// Return at once
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Every pod that runs
-    #[arg(short, long)]
-    pub all: bool,
-}
-
-/// `podrun kill`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podrun kill shop                everything at once
-  podrun kill -s HUP shop/api     the main process of one app
-  podrun kill -s USR1 --all-processes shop/api")]
-pub struct KillArgs {
-    /// Name or id
-    #[arg(value_name = "POD[/APP]")]
-    pub pod: Address,
-    /// Send this signal instead of killing
-    #[arg(short, long, value_name = "SIG")]
-    pub signal: Option<String>,
-    /// To every process of the app, not only its main one
-    #[arg(long, requires = "signal")]
-    pub all_processes: bool,
-}
-
-/// `podrun rm`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podrun rm shop
-  podrun rm -f shop               kill it first if it runs")]
-pub struct RmArgs {
-    /// Names or ids
-    #[arg(required = true, value_name = "POD", value_parser = pod_name)]
-    pub pods: Vec<String>,
-    /// Kill pods that run
-    #[arg(short, long)]
-    pub force: bool,
-}
-
-/// `podrun gc`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-A pod whose launcher has died stops in order; gc waits for that.
-
-Examples:
-  podrun gc
-  podrun gc --older-than 48h      keep younger records
-  podrun gc --dry-run
-  podrun gc --force               kill orphaned pods instead of waiting")]
-pub struct GcArgs {
-    /// Keep the records of pods that ended later than this, such as 30m or 48h
-    #[arg(long, value_name = "DUR")]
-    pub older_than: Option<String>,
-    /// Only say what would be removed
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
-    /// Kill pods whose launcher is gone instead of waiting for them
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// `podrun version`.
-#[derive(Debug, Args)]
-pub struct VersionArgs {
-    /// text or json
-    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
-    pub output: TextFormat,
-}
-
 fn pod_name(text: &str) -> Result<String, String> {
     if is_name(text) {
         return Ok(text.to_owned());
@@ -369,6 +282,20 @@ mod tests {
             assert!(help.lines().count() <= 24, "{} lines:\n{help}", help.lines().count());
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
+    }
+
+    #[test]
+    fn help_names_every_command_with_the_words_of_its_definition() {
+        let command = Cli::command();
+        let shown: Vec<_> = command.get_subcommands().filter(|sub| !sub.is_hide_set()).collect();
+        for sub in &shown {
+            let name = sub.get_name();
+            let line = format!("  {name:<10}  {}", sub.get_about().unwrap());
+            assert!(COMMANDS_LONG.lines().any(|l| l == line), "`--help` has no line\n{line}");
+            assert!(COMMANDS.split_whitespace().any(|word| word == name), "`-h` does not name {name}");
+        }
+        let lines = COMMANDS_LONG.lines().filter(|line| line.starts_with("  "));
+        assert_eq!(lines.count(), shown.len(), "`--help` names a command that is not there");
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! each is tried, each failure is told, and the first one decides the exit code.
 
 mod check;
+mod completion;
 mod gc;
 mod kill;
 pub mod load;
+mod man;
 mod plan;
 mod ps;
 mod rm;
@@ -46,6 +48,9 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Kill(args) => kill::run(&root()?, args),
         Command::Rm(args) => rm::run(&root()?, args),
         Command::Gc(args) => gc::run(&root()?, args),
+        Command::Completion(args) => completion::script(args),
+        Command::Complete(args) => completion::complete(&cli.globals, args),
+        Command::Man(args) => man::run(args),
         Command::Version(args) => version::run(args),
     }
 }

@@ -10,6 +10,7 @@ mod harness;
 mod bad_input;
 mod budgets;
 mod commands;
+mod completion;
 mod confinement;
 mod cpu_shares;
 mod exec_errors;

@@ -45,3 +45,15 @@ pub fn cpus(count: usize) -> bool {
     let there = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     met(there >= count, &format!("this test needs {count} CPUs"))
 }
+
+/// A program of the host that `tests/install-deps test` installs. The lanes with a systemd do not have it, and need not:
+/// what it judges is the same text everywhere.
+pub fn program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
+    if !there && std::path::Path::new("/run/systemd/system").exists() {
+        super::sys::tell(&format!("not here: there is no {name}\n"));
+        return false;
+    }
+    met(there, &format!("this test needs {name}"))
+}

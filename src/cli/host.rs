@@ -1,0 +1,55 @@
+//! What can be typed about podrun itself and this host: its version, its completions, its manual pages.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::TextFormat;
+
+/// `podrun version`.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// text or json
+    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
+    pub output: TextFormat,
+}
+
+/// `podrun completion`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  source <(podrun completion bash)
+  podrun completion bash > /etc/bash_completion.d/podrun
+  podrun completion zsh > /usr/local/share/zsh/site-functions/_podrun
+  podrun completion fish > /etc/fish/completions/podrun.fish")]
+pub struct CompletionArgs {
+    /// bash, zsh or fish
+    #[arg(hide_possible_values = true)]
+    pub shell: Shell,
+}
+
+/// A shell that can be told how to complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU's
+    Bash,
+    /// With compinit
+    Zsh,
+    /// 3.4 or later
+    Fish,
+}
+
+/// `podrun complete`, which the scripts of `podrun completion` call.
+#[derive(Debug, Args)]
+pub struct CompleteArgs {
+    /// The words behind `podrun`, the last one as far as it is typed
+    #[arg(last = true)]
+    pub words: Vec<String>,
+}
+
+/// `podrun man`, which packaging calls.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where the pages are written, one for each command and one for each topic
+    pub directory: PathBuf,
+}

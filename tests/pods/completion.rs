@@ -1,0 +1,108 @@
+//! What the shells themselves offer when somebody presses TAB, and the manual pages as man(1) shows them.
+
+use std::process::Command;
+
+use crate::harness::{Lab, Running, app, bin_dir, pod, require};
+
+const UP: &str = "on-term 0 ; say up ; pause";
+
+/// What each shell offers for a line whose words are separated by one blank each; sorted, without explanations.
+fn offered(lab: &Lab, shell: &str, line: &str) -> Vec<String> {
+    let script = match shell {
+        "bash" => {
+            "source <(podrun completion bash); IFS=' ' read -ra COMP_WORDS <<< \"$LINE\"
+            [[ $LINE == *' ' ]] && COMP_WORDS+=(''); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            _podrun; for word in \"${COMPREPLY[@]}\"; do echo \"$word\"; done"
+        }
+        // The functions of compsys are stood in for by ones that print what they get.
+        "zsh" => {
+            "compdef() { :; }; compset() { :; }; _files() { print -l -- *; }
+            _describe() { local word; for word in ${(P)3}; do print -r -- ${word%%:*}; done; }
+            source <(podrun completion zsh); words=(${(s: :)LINE})
+            [[ $LINE == *' ' ]] && words+=(''); CURRENT=$#words; _podrun"
+        }
+        _ => "source (podrun completion fish | psub); complete -C \"$LINE\"",
+    };
+    let path = format!("{}:{}", bin_dir().display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(shell);
+    command.args(if shell == "fish" { ["--no-config", "-c"] } else { ["-f", "-c"] });
+    if shell == "bash" {
+        command = Command::new("bash");
+        command.args(["--norc", "-c"]);
+    }
+    command.arg(script).env("LINE", line).env("PATH", path).env("HOME", lab.path("home"));
+    command.env("PODRUN_ROOT", lab.root()).current_dir(lab.rootfs());
+    let ended = Running::spawn(&mut command).wait();
+    assert_eq!(ended.stderr, "", "{shell}: {line}");
+    let mut words: Vec<String> =
+        ended.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect();
+    words.sort();
+    words
+}
+
+fn every_shell_offers(lab: &Lab, line: &str, expected: &[&str]) {
+    for shell in ["bash", "zsh", "fish"].into_iter().filter(|shell| require::program(shell)) {
+        assert_eq!(offered(lab, shell, line), expected, "{shell}: {line}");
+    }
+}
+
+#[test]
+fn shells_complete_commands_flags_and_values() {
+    let Some(lab) = Lab::open() else { return };
+    every_shell_offers(&lab, "podrun sta", &["status"]);
+    every_shell_offers(&lab, "podrun ps --no-h", &["--no-heading"]);
+    every_shell_offers(&lab, "podrun ps -o js", &["json", "jsonl"]);
+    every_shell_offers(&lab, "podrun no-such-command --x", &[]);
+}
+
+/// Living ones where only those make sense, ended ones too where there is something to see.
+#[test]
+fn shells_complete_pods_and_apps() {
+    let Some(lab) = Lab::open() else { return };
+    lab.run(&pod("shut", "", &[app("a", "exit 0", "")])).expect_code(0);
+    let running = lab.start(&pod("shop", "", &[app("api", UP, ""), app("db", UP, "")]));
+    running.wait_for("up");
+    every_shell_offers(&lab, "podrun stop sh", &["shop", "shop/api", "shop/db"]);
+    every_shell_offers(&lab, "podrun status sh", &["shop", "shut"]);
+    every_shell_offers(&lab, "podrun stop shop/d", &["shop/db"]);
+    every_shell_offers(&lab, "podrun rm shu", &["shut"]);
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+}
+
+#[test]
+fn shells_complete_files_where_a_manifest_stands() {
+    let Some(lab) = Lab::open() else { return };
+    for shell in ["bash", "zsh", "fish"].into_iter().filter(|shell| require::program(shell)) {
+        let words = offered(&lab, shell, "podrun run ");
+        assert!(words.iter().any(|word| word.trim_end_matches('/') == "etc"), "{shell}: {words:?}");
+    }
+}
+
+/// A shell must not be disturbed, whatever the state of the root is.
+#[test]
+fn a_root_that_cannot_be_used_completes_to_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    std::fs::write(lab.root(), "no directory").unwrap();
+    let ended = lab.call(&["complete", "--", "status", ""]).expect_code(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("words\n", ""));
+    std::fs::remove_file(lab.root()).unwrap();
+}
+
+#[test]
+fn manual_pages_are_written_and_groff_has_no_complaint() {
+    let Some(lab) = Lab::open() else { return };
+    let place = lab.path("man");
+    lab.call(&["man", place.to_str().unwrap()]).expect_code(0);
+    let pages: Vec<_> = std::fs::read_dir(&place).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(pages.len() > 10, "{pages:?}");
+    if !require::program("groff") {
+        return;
+    }
+    for page in pages {
+        let mut command = Command::new("groff");
+        command.args(["-man", "-Tutf8", "-ww", "-z"]).arg(&page);
+        let ended = Running::spawn(&mut command).wait().expect_code(0);
+        assert_eq!(ended.stderr, "", "{}", page.display());
+    }
+}
