@@ -12,10 +12,12 @@ use crate::pod::root::{DEFAULT_ROOT, is_name};
 
 pub mod host;
 pub mod man;
+pub mod manifests;
 pub mod pods;
 pub mod words;
 
 pub use host::{CompleteArgs, CompletionArgs, ManArgs, Shell, VersionArgs};
+pub use manifests::ExplainArgs;
 pub use pods::{GcArgs, KillArgs, PsArgs, RmArgs, StatusArgs, StopArgs};
 
 /// Run pods: a few apps that live and die together, under limits that are proven.
@@ -43,7 +45,7 @@ pub struct Cli {
 
 /// For `-h`: every command, on the screen that is there.
 const COMMANDS: &str = "\
-Write manifests    check  plan
+Write manifests    check  explain  plan
 Run pods           run  stop  kill
 Look at pods       ps  status
 Clean up           rm  gc
@@ -53,6 +55,7 @@ This host          completion  version";
 const COMMANDS_LONG: &str = "\
 Write manifests:
   check       Say what is wrong with manifests, and start nothing
+  explain     Say what a key of a manifest or the code of a problem means
   plan        Say what `run` would do on this host
 
 Run pods:
@@ -104,6 +107,8 @@ pub enum Command {
     Run(RunArgs),
     /// Say what is wrong with manifests, and start nothing
     Check(CheckArgs),
+    /// Say what a key of a manifest or the code of a problem means
+    Explain(ExplainArgs),
     /// Say what `run` would do on this host
     Plan(PlanArgs),
     /// List pods

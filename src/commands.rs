@@ -5,6 +5,7 @@
 
 mod check;
 mod completion;
+mod explain;
 mod gc;
 mod kill;
 pub mod load;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Run(args) => run::run(&cli.globals, args),
         Command::Plan(args) => plan::run(&cli.globals, args),
         Command::Check(args) => check::run(&cli.globals, args),
+        Command::Explain(args) => explain::run(args),
         Command::Ps(args) => ps::run(&root()?, args),
         Command::Status(args) => status::run(&root()?, args),
         Command::Stop(args) => stop::run(&root()?, args),

@@ -21,7 +21,7 @@ mod tests;
 mod tree;
 
 use podrun_abi::boot::ExitPolicy;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use self::app::App;
 use self::isolators::together::{self, Block};
@@ -97,10 +97,8 @@ fn multi_line_tables(root: &Table, report: &mut Report) {
     while let Some(table) = tables.pop() {
         for item in table.items() {
             let source = report.text.get(item.span.clone()).unwrap_or_default();
-            let may_hold_newlines =
-                source.contains('[') || source.contains("\"\"\"") || source.contains("'''");
-            let is_inline = source.starts_with('{') && matches!(item.value, DeValue::Table(_));
-            if is_inline && source.contains('\n') && !may_hold_newlines {
+            let inline = item.as_table().filter(|_| source.starts_with('{'));
+            if inline.is_some_and(|table| has_newline(&table, report.text)) {
                 let message = format!("the inline table `{}` goes over several lines", item.path);
                 let problem = item.problem(&rules::MULTI_LINE_INLINE_TABLE, message);
                 report.add(problem.help(format!("write it on one line, or as [{}]", item.path)));
@@ -109,6 +107,24 @@ fn multi_line_tables(root: &Table, report: &mut Report) {
             }
         }
     }
+}
+
+/// Whether an inline table goes over several lines by itself, not only within a list or a string.
+fn has_newline(table: &Table, text: &str) -> bool {
+    let mut leaves = Vec::new();
+    let mut tables = vec![table.clone()];
+    while let Some(table) = tables.pop() {
+        for item in table.items() {
+            match item.as_table() {
+                Some(inner) => tables.push(inner),
+                None => leaves.push(item.span),
+            }
+        }
+    }
+    leaves.sort_by_key(|leaf| leaf.start);
+    let starts = leaves.iter().map(|leaf| leaf.start).chain([table.span.end]);
+    let ends = [table.span.start].into_iter().chain(leaves.iter().map(|leaf| leaf.end));
+    ends.zip(starts).any(|(from, to)| text.get(from..to).is_some_and(|gap| gap.contains('\n')))
 }
 
 /// What holds between the pod and its apps.

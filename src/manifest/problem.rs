@@ -57,9 +57,8 @@ impl Problem {
 
 /// The text without characters that could speak to the terminal it is printed on.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
+    let shown = |c: char| if c.is_control() { format!("\\u{:04X}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// The last character boundary that is not behind `offset`; the end of the text for what is beyond it.
@@ -108,7 +107,7 @@ mod tests {
     #[test]
     fn messages_cannot_speak_to_the_terminal() {
         let problem = Problem::new(&super::super::rules::SYNTAX, "a\u{1b}", 0..0, "x\u{1b}[2Jy\u{9b}");
-        assert_eq!(problem.message, "x\\u{1b}[2Jy\\u{9b}");
-        assert_eq!(problem.path, "a\\u{1b}");
+        assert_eq!(problem.message, "x\\u001B[2Jy\\u009B");
+        assert_eq!(problem.path, "a\\u001B");
     }
 }

@@ -1,6 +1,7 @@
 //! The rules of a manifest, each with the code that names it for good. `E` breaks the manifest, `W` warns.
 //!
-//! A code is never given to another rule; scripts and search engines remember it.
+//! A code is never given to another rule; scripts and search engines remember it. What there is to say about a rule
+//! beyond its one sentence stands in docs/problems.md, which is a part of the program for `explain`.
 
 /// One rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +80,29 @@ rules! {
     CYCLE "E0502" "No app depends on itself, directly or through others.";
 }
 
+/// The document that explains all rules.
+const DOCUMENT: &str = include_str!("../../docs/problems.md");
+
+impl Rule {
+    /// The rule with this code, in upper or lower case.
+    #[must_use]
+    pub fn find(code: &str) -> Option<&'static Self> {
+        ALL.iter().find(|rule| rule.code.eq_ignore_ascii_case(code))
+    }
+
+    /// What docs/problems.md says about it, in Markdown, from the sentence on.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        let mut sections = DOCUMENT.split("\n## ").skip(1);
+        let own = sections.find_map(|section| section.strip_prefix(self.code));
+        own.unwrap_or(self.about).trim()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, DOCUMENT};
+    use crate::manifest::read;
 
     #[test]
     fn codes_are_given_once_and_say_their_severity() {
@@ -89,5 +110,36 @@ mod tests {
         codes.sort_unstable();
         assert!(codes.windows(2).all(|two| two[0] != two[1]));
         assert!(codes.iter().all(|code| code.len() == 5 && code.starts_with(['E', 'W'])));
+    }
+    #[test]
+    fn every_rule_has_its_section_and_no_section_is_left_over() {
+        let codes: Vec<_> = DOCUMENT.split("\n## ").skip(1).filter_map(|section| section.get(..5)).collect();
+        assert_eq!(codes, ALL.iter().map(|rule| rule.code).collect::<Vec<_>>());
+        for rule in ALL {
+            let rest = rule.section().strip_prefix(rule.about).unwrap_or_else(|| panic!("{}", rule.code));
+            assert!(rest.trim().len() > 40, "{} is not explained", rule.code);
+        }
+    }
+
+    /// What is shown as wrong breaks the rule, and what is shown as right does not.
+    #[test]
+    fn examples_of_every_rule_are_what_they_are_said_to_be() {
+        for rule in ALL {
+            for part in rule.section().split("\n\n").zip(rule.section().split("\n\n").skip(1)) {
+                let (before, block) = part;
+                let Some(block) = block.strip_prefix("```toml\n") else { continue };
+                let text = whole(block.trim_end_matches("```"));
+                let breaks = read(&text).problems.iter().any(|problem| problem.code == rule.code);
+                assert_eq!(breaks, before == "Not:", "{}:\n{text}", rule.code);
+            }
+        }
+    }
+
+    /// A piece of a manifest with what every manifest has.
+    fn whole(piece: &str) -> String {
+        let version = if piece.contains("version =") { "" } else { "version = 1\n" };
+        let pod =
+            if piece.contains("[pod]") || piece.contains("version =") { "" } else { "[pod]\nname = \"x\"\n" };
+        format!("{version}{pod}{piece}")
     }
 }

@@ -10,6 +10,7 @@ use toml::de::{DeTable, Error};
 use super::problem::{Problem, boundary_before, boundary_behind};
 use super::rules;
 use super::tree::Report;
+use crate::value::quoted;
 
 const SHOWN_MAX: usize = 5;
 
@@ -65,7 +66,7 @@ fn advice(text: &str, message: &str, span: Range<usize>) -> Option<String> {
         return Some(match is_bare_size(value) {
             true => format!("quote it, with its unit in full: \"{value}iB\""),
             false if value.starts_with(['[', '{']) => "put each string in quotes".to_owned(),
-            false => format!("quote it: {value:?}"),
+            false => format!("quote it: {}", quoted(value)),
         });
     }
     if message.contains("escape") {

@@ -12,7 +12,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::keys::{self, Kind, Lookup};
 use super::problem::{Problem, Severity};
 use super::rules::{self, Rule};
-use crate::value::{Refusal, Why, nearest};
+use crate::value::{Refusal, Why, nearest, quoted};
 
 /// More problems than this are not taken up, so that a text of any kind is read in a time that grows with its
 /// length alone.
@@ -83,7 +83,7 @@ impl fmt::Display for Path {
             let dot = if at == 0 { "" } else { "." };
             let bare =
                 !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_[]".contains(&b));
-            if bare { write!(f, "{dot}{part}")? } else { write!(f, "{dot}{part:?}")? }
+            if bare { write!(f, "{dot}{part}")? } else { write!(f, "{dot}{}", quoted(part))? }
         }
         Ok(())
     }
@@ -296,7 +296,11 @@ impl<'a> Item<'a> {
         let given = type_words(self.value);
         let problem = match keys::look_up(&parts) {
             Lookup::Key(key) if is_element => {
-                let words = if key.kind == Kind::TextList { "strings" } else { "integers and strings" };
+                let words = if matches!(key.kind, Kind::TextList | Kind::PathList | Kind::Command) {
+                    "strings"
+                } else {
+                    "integers and strings"
+                };
                 self.problem(&rules::WRONG_TYPE, format!("{} holds {words}, not {given}", self.key))
             }
             Lookup::Key(key) => self
@@ -312,13 +316,15 @@ impl<'a> Item<'a> {
         let name = self.key;
         match (key.kind, self.value) {
             (Kind::Duration, DeValue::Integer(number)) => format!("it needs a unit: {name} = \"{number}s\""),
-            (Kind::TextList, DeValue::String(text)) if name == "exec" => {
-                format!("write it as a list: exec = [\"/bin/sh\", \"-c\", {text:?}]")
+            (Kind::Command, DeValue::String(text)) => {
+                format!("write it as a list: {name} = [\"/bin/sh\", \"-c\", {}]", quoted(text))
             }
-            (Kind::TextList, DeValue::String(text)) => format!("write it as a list: {name} = [{text:?}]"),
-            (Kind::Integer | Kind::Boolean, DeValue::String(text))
+            (Kind::TextList | Kind::PathList, DeValue::String(text)) => {
+                format!("write it as a list: {name} = [{}]", quoted(text))
+            }
+            (Kind::Integer(..) | Kind::Boolean, DeValue::String(text))
                 if matches!(toml::de::DeValue::parse(text).map(|v| v.get_ref().type_str()), Ok(t) if
-                    (t == "integer") == (key.kind == Kind::Integer) && t != "string") =>
+                    (t == "integer") == (key.kind != Kind::Boolean) && t != "string") =>
             {
                 format!("write it without quotes: {name} = {text}")
             }

@@ -3,7 +3,7 @@
 //! The parser is strict because its mistakes are root shells: a text that is almost a number must never become
 //! uid 0, nor a name that a lenient reader of `/etc/passwd` matches by accident.
 
-use super::{Refusal, digits};
+use super::{Refusal, digits, quoted};
 use crate::spec::IdOrName;
 
 /// Above 2^31 - 1 programs and some kernel interfaces take an id for a negative number, and 2^32 - 1 means
@@ -49,7 +49,7 @@ fn too_large(text: &str) -> Refusal {
 }
 
 fn not_an_identity(text: &str) -> Refusal {
-    let refusal = Refusal::form(format!("{text:?} is neither an id nor a name"));
+    let refusal = Refusal::form(format!("{} is neither an id nor a name", quoted(text)));
     if text.contains(':') {
         return refusal.help("user and group are two keys: user = \"…\" and group = \"…\"");
     }

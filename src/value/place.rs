@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use super::Refusal;
+use super::{Refusal, quoted};
 
 /// An absolute path without `..`.
 ///
@@ -62,7 +62,7 @@ pub fn is_variable(text: &str) -> bool {
 /// When it holds a NUL, which would end it there.
 pub fn no_nul(text: &str) -> Result<&str, Refusal> {
     if text.contains('\0') {
-        return Err(Refusal::form(format!("{text:?} holds a NUL character"))
+        return Err(Refusal::form(format!("{} holds a NUL character", quoted(text)))
             .help("the kernel ends every argument, variable and path at the first NUL"));
     }
     Ok(text)
