@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 LANE ?= host
 TEST ?=
 
-.PHONY: help hello build test bench fuzz install check fmt lint doc clean
+.PHONY: help hello build test bench fuzz install deb check fmt lint doc clean
 
 help:
 	@echo 'make hello    build podrun and run manifests/hello.toml'
@@ -19,7 +19,8 @@ help:
 	@echo 'make test     every test (root: pods run for real), in LANE=$(LANE); tests/lanes lists them'
 	@echo 'make bench    podrun beside runc, bwrap, systemd-nspawn and a floor in C'
 	@echo 'make fuzz     every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
-	@echo 'make install  podrun in PREFIX/bin, stage1 in PREFIX/libexec/podrun; DESTDIR is honoured'
+	@echo 'make install  programs, manual pages, completions and examples, below PREFIX'
+	@echo 'make deb      the same as a Debian package'
 	@echo 'make check    what a commit must pass without root: fmt, lint, doc'
 
 build:
@@ -42,8 +43,10 @@ fuzz:
 	fuzz/run $(FUZZ_SECONDS)
 
 install: build
-	install -D -m 755 $(BIN)/podrun $(DESTDIR)$(PREFIX)/bin/podrun
-	install -D -m 755 $(BIN)/podrun-stage1 $(DESTDIR)$(PREFIX)/libexec/podrun/podrun-stage1
+	packaging/install $(BIN) $(DESTDIR)$(PREFIX)
+
+deb: build
+	packaging/deb $(BIN)
 
 check: fmt lint doc
 
