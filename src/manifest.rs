@@ -9,11 +9,14 @@ mod app;
 mod isolators;
 pub mod keys;
 mod known;
+mod later;
 mod locate;
 mod order;
 mod pod;
 mod problem;
 mod render;
+#[cfg(test)]
+mod row_tests;
 pub mod rules;
 mod syntax;
 #[cfg(test)]
@@ -52,8 +55,16 @@ pub fn read(text: &str) -> Read {
     let spec = tree.as_ref().and_then(|tree| read_tree(tree, &mut report));
     let spec = spec.filter(|_| !report.has_errors());
     let mut problems = report.problems;
+    drop_what_is_told(&mut problems);
     problems.sort_by_key(|problem| (problem.span.start, problem.severity));
     Read { spec, problems }
+}
+
+/// That something does not work yet need not be said where its value has to be changed anyway.
+fn drop_what_is_told(problems: &mut Vec<Problem>) {
+    let later = |problem: &Problem| problem.code == rules::NOT_SUPPORTED.code;
+    let told: Vec<_> = problems.iter().filter(|p| !later(p)).map(|p| p.span.clone()).collect();
+    problems.retain(|problem| !later(problem) || !told.contains(&problem.span));
 }
 
 fn read_tree(tree: &DeTable, report: &mut Report) -> Option<Spec> {
@@ -66,6 +77,7 @@ fn read_tree(tree: &DeTable, report: &mut Report) -> Option<Spec> {
     let pod = pod::read(&root, report);
     let apps = app::read(&root, report);
     let stop = order::check(&apps, report);
+    later::check(&root, &apps, report);
     let pod = pod?;
     compare(&pod, &apps, report);
     Some(assemble(pod, apps, stop))

@@ -38,7 +38,7 @@ pub enum Why {
 }
 
 impl Refusal {
-    fn form(message: String) -> Self {
+    pub(crate) fn form(message: String) -> Self {
         Self { why: Why::Form, message, help: None }
     }
 
@@ -46,7 +46,7 @@ impl Refusal {
         Self { why: Why::Range, message, help: None }
     }
 
-    fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 }

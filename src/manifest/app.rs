@@ -121,7 +121,14 @@ fn check_name(item: &Item, report: &mut Report) {
     if !(1..=32).contains(&item.key.len()) || !item.key.bytes().all(well) {
         let message =
             format!("invalid app name `{}`: use 1 to 32 lower-case letters, digits and `-`", item.key);
-        report.add(Problem::new(&rules::APP_NAME, &item.path, item.key_span.clone(), message));
+        let lower = item.key.to_ascii_lowercase();
+        let better: String =
+            lower.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(32).collect();
+        let problem = Problem::new(&rules::APP_NAME, &item.path, item.key_span.clone(), message);
+        report.add(match better.trim_matches('-') {
+            "" => problem,
+            better => problem.help(format!("for example [app.{better}]")),
+        });
     }
 }
 
@@ -145,10 +152,11 @@ fn rootfs_mode(item: &Item, report: &mut Report) -> Option<RootMode> {
     )
 }
 
-fn exec(item: &Item, report: &mut Report) -> Vec<String> {
+pub(super) fn exec(item: &Item, report: &mut Report) -> Vec<String> {
     let elements = item.elements(report);
     if elements.is_empty() && item.value.is_array() {
-        report.add(item.problem(&rules::EMPTY_LIST, "exec is an empty list: there is nothing to execute"));
+        let message = format!("{} is an empty list: there is nothing to execute", item.key);
+        report.add(item.problem(&rules::EMPTY_LIST, message));
     }
     let mut words = Vec::new();
     for (index, element) in elements.iter().enumerate() {
@@ -224,7 +232,7 @@ fn env_files(item: &Item, report: &mut Report) -> Vec<PathBuf> {
     elements.iter().filter_map(|file| file.parsed(report, PATH, place::absolute)).map(PathBuf::from).collect()
 }
 
-fn id_or_name(item: &Item, report: &mut Report) -> Option<IdOrName> {
+pub(super) fn id_or_name(item: &Item, report: &mut Report) -> Option<IdOrName> {
     match item.as_integer() {
         Some(number) => {
             let result = u128::try_from(number)

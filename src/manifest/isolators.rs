@@ -45,7 +45,7 @@ fn memory_max(item: &Item, report: &mut Report) -> Option<Ceiling> {
     Some(ceiling)
 }
 
-fn read_size(item: &Item, report: &mut Report) -> Option<Ceiling> {
+pub(super) fn read_size(item: &Item, report: &mut Report) -> Option<Ceiling> {
     if let Some(number) = item.as_integer() {
         let result = match u64::try_from(number) {
             Ok(bytes) => size::from_bytes(bytes),
@@ -56,7 +56,7 @@ fn read_size(item: &Item, report: &mut Report) -> Option<Ceiling> {
     item.parsed(report, SIZE, size::parse)
 }
 
-fn read_cpus(item: &Item, report: &mut Report) -> Option<CpuAmount> {
+pub(super) fn read_cpus(item: &Item, report: &mut Report) -> Option<CpuAmount> {
     let text = match item.value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
         DeValue::Float(number) => number.as_str(),
@@ -65,14 +65,14 @@ fn read_cpus(item: &Item, report: &mut Report) -> Option<CpuAmount> {
     item.accept(report, CPUS, cpus::parse(text))
 }
 
-fn read_weight(item: &Item, report: &mut Report) -> Option<CpuWeight> {
+pub(super) fn read_weight(item: &Item, report: &mut Report) -> Option<CpuWeight> {
     match item.as_integer() {
         Some(number) => item.accept(report, WEIGHT, cpus::weight(number)),
         None => item.parsed(report, WEIGHT, cpus::weight_word),
     }
 }
 
-fn read_numbers(item: &Item, report: &mut Report) -> Option<NumberSet> {
+pub(super) fn read_numbers(item: &Item, report: &mut Report) -> Option<NumberSet> {
     item.parsed(report, NUMBERS, numbers::parse)
 }
 

@@ -5,7 +5,8 @@
 
 use toml::de::DeValue;
 
-use super::keys::{self, Lookup, Support};
+use super::keys::{self, Kind, Lookup, Support};
+use super::later;
 use super::problem::Problem;
 use super::rules;
 use super::tree::{Item, Report, Table, type_words};
@@ -38,22 +39,46 @@ const FOREIGN: [(&str, &str); 21] = [
 
 /// Checks the names of all keys below `root`.
 pub(super) fn check(root: &Table, report: &mut Report) {
-    let mut tables = vec![root.clone()];
-    while let Some(table) = tables.pop() {
+    // With each table whether it is within one that was refused already.
+    let mut tables = vec![(root.clone(), false)];
+    while let Some((table, told)) = tables.pop() {
         for item in table.items() {
             if report.is_full() {
                 return;
             }
-            match keys::look_up(&item.path.parts()) {
-                Lookup::Key(key) if key.support == Support::NotYet => report.add(not_yet(&item)),
+            match look_up(&item) {
+                Lookup::Key(key) if key.support == Support::NotYet => {
+                    if !told {
+                        report.add(not_yet(&item));
+                    }
+                    later::value(&item, key.kind, report);
+                    tables
+                        .extend(inner_tables(&item, key.kind, report).into_iter().map(|inner| (inner, true)));
+                }
                 Lookup::Key(_) => {}
                 Lookup::Table => match item.as_table() {
-                    Some(inner) => tables.push(inner),
+                    Some(inner) => tables.push((inner, told)),
                     None => report.add(no_table(&item)),
                 },
                 Lookup::Unknown => report.add(unknown(&table, &item)),
             }
         }
+    }
+}
+
+/// A name with a bracket is nobody's: in the table of keys brackets stand for the tables of a list.
+fn look_up(item: &Item) -> Lookup {
+    if item.key.contains('[') { Lookup::Unknown } else { keys::look_up(&item.path.parts()) }
+}
+
+/// The tables below a key that does not work yet: itself, or those of its list.
+fn inner_tables<'a>(item: &Item<'a>, kind: Kind, report: &mut Report) -> Vec<Table<'a>> {
+    match kind {
+        Kind::Table => item.as_table().into_iter().collect(),
+        Kind::TableList if item.value.is_array() => {
+            item.elements(report).iter().filter_map(Item::as_table).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

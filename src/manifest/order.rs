@@ -138,8 +138,18 @@ fn unknown_app(app: &App, edge: &Edge, apps: &[App]) -> Problem {
     let others = apps.iter().map(|other| other.spec.name.as_str()).filter(|name| *name != app.spec.name);
     match nearest(&edge.to, others) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem,
+        None => match others_shown(app, apps) {
+            Some(others) => problem.help(others),
+            None => problem,
+        },
     }
+}
+
+/// The names of the other apps, where they are few.
+fn others_shown(app: &App, apps: &[App]) -> Option<String> {
+    let others: Vec<&str> =
+        apps.iter().map(|other| other.spec.name.as_str()).filter(|name| *name != app.spec.name).collect();
+    (1..=8).contains(&others.len()).then(|| format!("the other apps are {}", others.join(", ")))
 }
 
 /// The stop goes against the edges, so the longest chain of grace times along them is what it can take.

@@ -44,9 +44,32 @@ fn group<'a>(name: &'a str, text: &'a str, problem: &'a Problem) -> Group<'a> {
         }
     };
     match &problem.help {
-        Some(help) => group.element(Level::HELP.message(help.as_str())),
+        Some(help) => group.element(Level::HELP.message(wrapped(help))),
         None => group,
     }
+}
+
+/// In lines that fit below a snippet on a screen of 80 columns. What stands between quotes stays whole: it is meant to
+/// be copied.
+fn wrapped(help: &str) -> String {
+    const COLUMNS: usize = 68;
+    let mut out = String::new();
+    let mut column = 0;
+    let mut in_quotes = false;
+    for word in help.split(' ') {
+        let width = word.chars().count();
+        if column > 0 && !in_quotes && column + 1 + width > COLUMNS {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+        in_quotes ^= word.matches('"').count() % 2 == 1;
+    }
+    out
 }
 
 /// The whole lines from the first to the last place of a problem; nothing when they are too long to be shown.
@@ -85,7 +108,7 @@ fn snippet<'a>(
 
 /// The message, with the key before it unless it names the key itself.
 fn title(problem: &Problem) -> String {
-    let last = problem.path.rsplit('.').next().unwrap_or_default();
+    let last = problem.path.rsplit('.').next().unwrap_or_default().trim_matches('"');
     if last.is_empty() || problem.message.contains(last) {
         return problem.message.clone();
     }

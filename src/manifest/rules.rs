@@ -33,11 +33,20 @@ rules! {
     APP_DOTTED "E0107" "Names of apps have no dots.";
     NO_APPS "E0108" "A pod has at least one app.";
     UNKNOWN_WORD "E0109" "A value that is one of a few words is one of them.";
+    RANGE "E0110" "A number is within the range of its key.";
     POD_NAME "E0201" "The pod's name is a DNS label.";
     HOSTNAME "E0202" "The hostname has at most 64 bytes: letters, digits, `-`, `_` and `.`.";
     LABEL_NAME "E0203" "Names of labels are made of lower-case letters, digits, `.`, `_`, `/` and `-`.";
     STOP_TIMEOUT_SHORT "W0204" "The pod's stop-timeout is not shorter than an app's.";
     NO_ESSENTIAL_APP "W0205" "With exit-policy essential there is an essential app.";
+    SLICE "E0206" "A slice is a name that ends in `.slice`.";
+    SYSCTL "E0207" "A sysctl is namespaced, and the pod has that namespace for itself.";
+    NAMESPACE "E0208" "A namespace is one of its words, a path for the network, or a map for users.";
+    PID_HOST "W0209" "A pod has a pid namespace of its own: in the host's, stage1 is not PID 1.";
+    NETWORK_NAMESPACE "E0210" "The mode of the network fits the network namespace.";
+    PORT "E0211" "A port is mapped as `[host-ip:]host:pod[/tcp|udp]`.";
+    PORT_TWICE "E0212" "A port of the host leads to one place.";
+    PORTS_UNUSED "E0213" "Ports are mapped only where the pod has a network of its own.";
     SIZE_FORM "E0310" "A size is a number of bytes, has a binary or metric unit, or is max.";
     SIZE_RANGE "E0311" "A size fits into the kernel's counters.";
     SIZE_AMBIGUOUS "E0312" "A size has a unit that every tool reads alike.";
@@ -58,6 +67,8 @@ rules! {
     MIN_SUM "E0373" "What is guaranteed to all apps together fits into what the pod has.";
     PROTECTION_UNUSED "W0374" "An app's protection from reclaim needs one of the pod: no group protects more than its parent.";
     CPUSET_OUTSIDE "E0375" "An app's cpuset is part of the pod's.";
+    CPU_BURST "E0381" "A burst is not above what cpus gives in one period.";
+    UNIFIED "E0382" "unified holds only files of cgroup v2 that no key of its own and not podrun itself writes.";
     APP_NAME "E0401" "An app's name has 1 to 32 lower-case letters, digits and `-`.";
     PATH "E0402" "A path is absolute and has no `..`.";
     WORKDIR "E0403" "A workdir is not below /proc.";
@@ -69,6 +80,12 @@ rules! {
     ENV_SLIPPED "W0409" "No variable has the name of an app's key: it may have slipped below the env table.";
     IDENTITY_FORM "E0410" "A user or group is an id or a name.";
     IDENTITY_RANGE "E0411" "An id is from 0 to 2147483647.";
+    ROOT_TWICE "E0412" "An app has a rootfs or an image, not both.";
+    RELOAD_TWICE "E0413" "An app is reloaded by a command or by a signal, not both.";
+    RESTART_DELAY "E0414" "restart-delay is not longer than restart-delay-max.";
+    TTY_TWICE "E0415" "At most one app has the terminal.";
+    DEVICE "E0416" "A device is an absolute path, with some of r, w and m behind a colon.";
+    SECCOMP "E0417" "seccomp is default, unconfined, or the absolute path of a profile.";
     CAPABILITY "E0420" "A capability or a set of them is known.";
     OOM_SCORE "E0430" "oom-score-adjust is from -1000 to 1000.";
     RLIMIT_NAME "E0440" "A resource limit is known.";
@@ -78,6 +95,22 @@ rules! {
     SUCCESS_CODE "E0460" "An exit code is from 0 to 255.";
     UNKNOWN_APP "E0501" "An app that another depends on is in the manifest.";
     CYCLE "E0502" "No app depends on itself, directly or through others.";
+    NO_PROBE "E0503" "An app that others wait for until it is ready has a probe.";
+    NEVER_COMPLETES "E0504" "An app that others wait for until it has completed is an init or a oneshot.";
+    VOLUME_PATH "E0601" "A volume of kind dir has a path, and no other has one.";
+    OCTAL "E0602" "A mode has 3 or 4 octal digits and stands in quotes.";
+    VOLUME_UNUSED "W0603" "A volume is mounted by an app.";
+    OWNER "E0604" "An owner is a user and a group.";
+    UNKNOWN_VOLUME "E0605" "A volume that is mounted is in the manifest.";
+    MOUNT_SOURCE "E0606" "A mount has exactly one of source and volume.";
+    TARGET_TWICE "E0607" "An app has one mount for a target.";
+    TARGET_HIDDEN "W0608" "No mount hides an earlier one.";
+    PROBE_ONE "E0701" "A probe has exactly one way to find out.";
+    PROBE_TIMES "E0702" "An attempt ends before the next one begins.";
+    PROBE_PLACE "E0703" "A probe over the network has a host and a port, or an address that begins with http://.";
+    LOG_FILE_ONLY "E0711" "Files of output are limited only where output is kept in files.";
+    RATE "E0712" "A rate is a number of lines in a second, a minute or an hour.";
+    LISTEN "E0721" "A socket listens at an absolute path or at host:port.";
 }
 
 /// The document that explains all rules.

@@ -20,6 +20,7 @@ pub(super) fn parse<'a>(text: &'a str, report: &mut Report) -> Option<DeTable<'a
     let is_duplicate = |fault: &Error| fault.message().starts_with("duplicate key");
     let usable = faults.iter().all(is_duplicate);
     let mut lines: Vec<Range<usize>> = Vec::new();
+    let mut twice = None;
     for fault in &faults {
         let span = fault.span().unwrap_or(text.len()..text.len());
         if lines.len() == SHOWN_MAX {
@@ -29,6 +30,16 @@ pub(super) fn parse<'a>(text: &'a str, report: &mut Report) -> Option<DeTable<'a
             continue;
         }
         let line = line_around(text, span.start);
+        // Below a header that is there twice every key is there twice as well.
+        let is_follower = is_duplicate(fault)
+            && twice.as_ref().is_some_and(|table: &Range<usize>| table.contains(&span.start));
+        if is_follower {
+            continue;
+        }
+        if is_duplicate(fault) && text[line_around(text, span.start)].trim_start().starts_with('[') {
+            let end = text[span.start..].find("\n[").map_or(text.len(), |at| span.start + at);
+            twice = Some(span.end..end);
+        }
         let is_yaml = looks_like_yaml(&text[line.clone()]);
         lines.push(line);
         report.add(if is_duplicate(fault) { duplicate(text, span) } else { fault_at(text, fault, span) });

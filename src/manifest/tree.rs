@@ -317,11 +317,13 @@ impl<'a> Item<'a> {
         match (key.kind, self.value) {
             (Kind::Duration, DeValue::Integer(number)) => format!("it needs a unit: {name} = \"{number}s\""),
             (Kind::Command, DeValue::String(text)) => {
-                format!("write it as a list: {name} = [\"/bin/sh\", \"-c\", {}]", quoted(text))
+                let words: Vec<_> = words_of(text).into_iter().map(quoted).collect();
+                format!("write it as a list: {name} = [{}]", words.join(", "))
             }
             (Kind::TextList | Kind::PathList, DeValue::String(text)) => {
                 format!("write it as a list: {name} = [{}]", quoted(text))
             }
+            (Kind::TableList, DeValue::Table(_)) => format!("write its header as [[{}]]", self.path),
             (Kind::Integer(..) | Kind::Boolean, DeValue::String(text))
                 if matches!(toml::de::DeValue::parse(text).map(|v| v.get_ref().type_str()), Ok(t) if
                     (t == "integer") == (key.kind != Kind::Boolean) && t != "string") =>
@@ -331,6 +333,19 @@ impl<'a> Item<'a> {
             _ => format!("for example: {name} = {}", key.example),
         }
     }
+}
+
+/// The words of a command that was written as one string; where a shell would do more than part it at blanks, the
+/// shell.
+fn words_of(text: &str) -> Vec<&str> {
+    let is_shell = |c: char| "$`\"'\\|&;<>*?(){}[]~#\n".contains(c);
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    if let (true, Some(at)) = (words.get(1) == Some(&"-c"), text.find(" -c ")) {
+        words.truncate(2);
+        words.push(text[at + 4..].trim().trim_matches(['"', '\'']));
+        return words;
+    }
+    if words.is_empty() || text.contains(is_shell) { vec!["/bin/sh", "-c", text] } else { words }
 }
 
 /// The rules that a parser of values enforces.

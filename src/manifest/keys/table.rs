@@ -248,7 +248,7 @@ pub static KEYS: &[Key] = &[
     later("app.*.devices", TextList, "null, zero, full, random, urandom and tty", "[\"/dev/fuse:rw\"]")
         .about("The devices that the app sees.")
         .rule("an absolute path, then `:` and some of r, w and m"),
-    later("app.*.secrets", PathList, "[]", "[\"/etc/shop/db-password\"]")
+    later("app.*.secrets", TextList, "[]", "[\"/etc/shop/db-password\"]")
         .about("Files that the app alone can read, in /run/secrets.")
         .rule("absolute paths, or `cred:NAME` for credentials of systemd"),
     later("app.*.ready", Table, "none", "{ notify = true }")

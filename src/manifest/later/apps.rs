@@ -1,0 +1,219 @@
+//! What is left of apps, their isolators and `[socket.NAME]`.
+
+use super::super::app::App;
+use super::super::keys::{self, KEYS};
+use super::super::problem::Problem;
+use super::super::rules;
+use super::super::tree::{Item, Report, Table, ValueRules};
+use super::{PATH, app_tables, probes, volumes};
+use crate::spec::Grace;
+use crate::value::{Refusal, duration, nearest, place, quoted, size};
+
+const SECCOMP: ValueRules = ValueRules::both(rules::SECCOMP);
+const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
+const RATE: ValueRules = ValueRules::both(rules::RATE);
+const LISTEN: ValueRules = ValueRules::both(rules::LISTEN);
+/// The period of a CPU quota, in microseconds, where cpus leaves the choice.
+const PERIOD_US: u64 = 100_000;
+
+pub(super) fn check(root: &Table, apps: &[App], report: &mut Report) {
+    let tables = app_tables(root);
+    let mut tty: Option<Item> = None;
+    for (name, app) in &tables {
+        both(app, ("rootfs", "image"), (&rules::ROOT_TWICE, &format!("app `{name}`")), report);
+        both(app, ("reload-exec", "reload-signal"), (&rules::RELOAD_TWICE, &format!("app `{name}`")), report);
+        if app.item("restart-delay").is_some() || app.item("restart-delay-max").is_some() {
+            let (delay, most) = (app.item("restart-delay"), app.item("restart-delay-max"));
+            probes::ordered((delay, "500ms"), (most, "30s"), &rules::RESTART_DELAY, report);
+        }
+        texts(app, report);
+        if let Some(log) = app.table("log") {
+            check_log(&log, report);
+        }
+        if let Some(item) = app.item("tty").filter(|item| item.value.as_bool() == Some(true)) {
+            match &tty {
+                Some(first) => report.add(
+                    item.problem(&rules::TTY_TWICE, "only one app can have the terminal")
+                        .related(first.span.clone(), "this one has it"),
+                ),
+                None => tty = Some(item),
+            }
+        }
+    }
+    let owners = root.table("pod").into_iter().chain(tables.into_iter().map(|(_, app)| app));
+    for owner in owners {
+        if let Some(block) = owner.table("isolators") {
+            check_isolators(&block, report);
+        }
+    }
+    check_sockets(root, apps, report);
+}
+
+/// Tells when a table has two keys of which it may have one.
+fn both(
+    table: &Table,
+    (first, second): (&str, &str),
+    (rule, who): (&rules::Rule, &str),
+    report: &mut Report,
+) {
+    let (Some(first), Some(second)) = (table.item(first), table.item(second)) else { return };
+    let message = format!("{who} has both {} and {}", first.key, second.key);
+    let (first, second) =
+        if first.key_span.start < second.key_span.start { (first, second) } else { (second, first) };
+    let problem = Problem::new(rule, &second.path, second.key_span.clone(), message);
+    report.add(problem.related(first.key_span, "the other one"));
+}
+
+fn texts(app: &Table, report: &mut Report) {
+    let text = |key: &str| app.item(key).filter(|item| item.value.is_str());
+    if let Some(item) = text("seccomp") {
+        item.parsed(report, SECCOMP, seccomp);
+    }
+    let list = |key: &str| app.item(key).filter(|item| item.value.is_array());
+    if let Some(item) = list("devices") {
+        for element in item.elements(report).iter().filter(|element| element.value.is_str()) {
+            element.parsed(report, DEVICE, device);
+        }
+    }
+    if let Some(item) = list("secrets") {
+        for element in item.elements(report).iter().filter(|element| element.value.is_str()) {
+            element.parsed(report, PATH, |text| match text.strip_prefix("cred:") {
+                Some(name) if !name.is_empty() => Ok(text),
+                _ => place::absolute(text),
+            });
+        }
+    }
+}
+
+fn seccomp(text: &str) -> Result<(), Refusal> {
+    if text.starts_with('/') {
+        return place::absolute(text).map(|_| ());
+    }
+    let words = ["default", "unconfined"];
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let refusal = Refusal::form(format!("unknown seccomp {}", quoted(text)));
+    Err(match nearest(text, words) {
+        Some(near) => refusal.help(format!("did you mean `{near}`?")),
+        None => refusal.help("write \"default\", \"unconfined\", or the absolute path of an OCI profile"),
+    })
+}
+
+/// `path[:rwm]`.
+fn device(text: &str) -> Result<(), Refusal> {
+    let (path, access) = text.split_once(':').unwrap_or((text, "rw"));
+    place::absolute(path)?;
+    let distinct = access.bytes().enumerate().all(|(at, b)| !access.as_bytes()[..at].contains(&b));
+    if !access.is_empty() && distinct && access.bytes().all(|b| b"rwm".contains(&b)) {
+        return Ok(());
+    }
+    Err(Refusal::form(format!("{} is not an access to a device", quoted(access)))
+        .help(format!("write some of r, w and m: \"{path}:rw\"")))
+}
+
+fn check_log(log: &Table, report: &mut Report) {
+    let driver = log.item("driver");
+    let word = driver.as_ref().and_then(|item| item.value.as_str());
+    if let (Some(word @ ("journald" | "inherit" | "none")), Some(driver)) = (word, &driver) {
+        for item in ["max-size", "max-files"].iter().filter_map(|key| log.item(key)) {
+            let message = format!("{} has no effect with driver = \"{word}\"", item.key);
+            let problem = Problem::new(&rules::LOG_FILE_ONLY, &item.path, item.key_span.clone(), message);
+            report.add(problem.related(driver.span.clone(), "only \"file\" keeps files"));
+        }
+    }
+    if let Some(item) = log.item("rate-limit").filter(|item| item.value.is_str()) {
+        item.parsed(report, RATE, |text| {
+            let (number, unit) = text.split_once('/').unwrap_or((text, ""));
+            let is_number = number.parse::<u32>().is_ok_and(|number| number > 0);
+            if is_number && ["s", "m", "h"].contains(&unit) {
+                return Ok(());
+            }
+            Err(Refusal::form(format!("{} is not a rate", quoted(text)))
+                .help("write lines in a second, a minute or an hour such as \"1000/s\""))
+        });
+    }
+}
+
+fn check_isolators(block: &Table, report: &mut Report) {
+    if let Some(burst) = block.item("cpu-burst") {
+        check_burst(&burst, block.item("cpus"), report);
+    }
+    for item in block.table("io-max").map(|table| table.items()).unwrap_or_default() {
+        let named = Item { span: item.key_span.clone(), ..item.clone() };
+        named.accept(report, PATH, place::absolute(item.key));
+    }
+    for item in block.table("hugetlb").map(|table| table.items()).unwrap_or_default() {
+        let bytes = size::parse(item.key).or_else(|_| size::parse(&item.key.replace('B', "iB")));
+        let named = Item { span: item.key_span.clone(), ..item.clone() };
+        named.accept(report, ValueRules::both(rules::SIZE_FORM), bytes);
+    }
+    for item in block.table("unified").map(|table| table.items()).unwrap_or_default() {
+        check_unified(&item, report);
+    }
+}
+
+/// The kernel takes a burst up to the quota of one period.
+fn check_burst(burst: &Item, cpus: Option<Item>, report: &mut Report) {
+    let time = burst.value.as_str().and_then(|text| duration::parse(text).ok());
+    let Some(Grace::Limited(time)) = time.filter(|time| *time != Grace::Limited(std::time::Duration::ZERO))
+    else {
+        return;
+    };
+    let Some(cpus) = cpus else {
+        let problem = burst.problem(&rules::CPU_BURST, "cpu-burst has no effect without cpus");
+        report.add(problem.help("there is nothing to save up where CPU time is not limited"));
+        return;
+    };
+    let mut quiet = Report { text: report.text, problems: Vec::new() };
+    let Some(amount) = super::isolators::read_cpus(&cpus, &mut quiet) else { return };
+    let quota_us = u128::from(amount.0) * u128::from(PERIOD_US) / 1_000_000;
+    if time.as_micros() <= quota_us {
+        return;
+    }
+    let quota = std::time::Duration::from_micros(u64::try_from(quota_us).unwrap_or(u64::MAX));
+    let shown = (duration::show(Grace::Limited(time)), duration::show(Grace::Limited(quota)));
+    let message =
+        format!("cpu-burst ({}) is above what cpus gives in a period ({} of 100ms)", shown.0, shown.1);
+    report.add(burst.problem(&rules::CPU_BURST, message).related(cpus.span, "cpus is here"));
+}
+
+fn check_unified(item: &Item, report: &mut Report) {
+    let sets =
+        |key: &&keys::Key| key.cgroup.is_some_and(|files| files.v2.split(", ").any(|file| file == item.key));
+    let at_key = |message: String| Problem::new(&rules::UNIFIED, &item.path, item.key_span.clone(), message);
+    if let Some(key) = KEYS.iter().find(sets) {
+        let name = key.path.rsplit('.').next().unwrap_or(key.path);
+        report.add(at_key(format!("{} is set by {name}; remove it from unified", item.key)));
+    } else if item.key.starts_with("cgroup.") {
+        report.add(at_key(format!("{} is podrun's own; remove it from unified", item.key)));
+    } else if item.key.contains('/') || !item.key.contains('.') {
+        let problem = at_key(format!("{} is not a file of a cgroup v2 group", quoted(item.key)));
+        report.add(problem.help("write the name of a file such as \"memory.reclaim\""));
+    }
+}
+
+fn check_sockets(root: &Table, apps: &[App], report: &mut Report) {
+    for item in root.table("socket").map(|table| table.items()).unwrap_or_default() {
+        let Some(socket) = item.as_table() else { continue };
+        if let Some(listen) = socket.required("listen", report).filter(|listen| listen.value.is_str()) {
+            listen.parsed(report, LISTEN, |text| {
+                if text.starts_with('/') { place::absolute(text).map(|_| ()) } else { probes::tcp(text) }
+            });
+        }
+        if let Some(owner) = socket.item("owner").filter(|owner| owner.value.is_str()) {
+            volumes::check_owner(&owner, report);
+        }
+        let Some(app) = socket.required("app", report) else { continue };
+        let Some(name) = app.value.as_str() else { continue };
+        let names = || apps.iter().map(|app| app.spec.name.as_str());
+        if !names().any(|known| known == name) {
+            let message = format!("socket `{}` is for app `{name}`, which is not in this manifest", item.key);
+            let problem = app.problem(&rules::UNKNOWN_APP, message);
+            report.add(match nearest(name, names()) {
+                Some(near) => problem.help(format!("did you mean `{near}`?")),
+                None => problem,
+            });
+        }
+    }
+}
