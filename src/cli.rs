@@ -17,7 +17,7 @@ pub mod pods;
 pub mod words;
 
 pub use host::{CompleteArgs, CompletionArgs, ManArgs, Shell, VersionArgs};
-pub use manifests::ExplainArgs;
+pub use manifests::{ExplainArgs, OverrideArgs};
 pub use pods::{GcArgs, KillArgs, PsArgs, RmArgs, StatusArgs, StopArgs};
 
 /// Run pods: a few apps that live and die together, under limits that are proven.
@@ -143,6 +143,7 @@ Examples:
   podrun run shop.toml
   podrun run --rm --name shop-2 shop.toml
   podrun run -d shop.toml && podrun status shop
+  podrun run --set app.api.isolators.cpus=0.5 -e api/LOG=debug shop.toml
   podrun run --no-log-prefix hello.toml | sort")]
 pub struct RunArgs {
     /// The manifest; `-` is standard input
@@ -151,8 +152,11 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub detach: bool,
     /// In place of the manifest's pod.name
-    #[arg(long, value_parser = pod_name)]
+    #[arg(long)]
     pub name: Option<String>,
+    /// What changes the manifest.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
     /// Remove the pod's record when it has ended
     #[arg(long)]
     pub rm: bool,
@@ -217,6 +221,9 @@ pub struct CheckArgs {
     /// Print nothing; the exit code says it
     #[arg(short, long)]
     pub quiet: bool,
+    /// What changes the manifest.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 }
 
 /// `podrun plan`.
@@ -236,8 +243,11 @@ pub struct PlanArgs {
     #[arg(short = 'c', long)]
     pub app: Option<String>,
     /// In place of the manifest's pod.name
-    #[arg(long, value_parser = pod_name)]
+    #[arg(long)]
     pub name: Option<String>,
+    /// What changes the manifest.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 }
 
 fn pod_name(text: &str) -> Result<String, String> {
@@ -325,9 +335,7 @@ mod tests {
         assert_eq!(parsed.globals.root, PathBuf::from("/x"));
         let Command::Stop(args) = parsed.command else { panic!("not stop") };
         assert_eq!((args.pods.len(), args.time.as_deref()), (1, Some("2s")));
-        for line in
-            ["stop", "stop -a shop", "run", "run --name A x.toml", "status a/b/c", "kill --all-processes x"]
-        {
+        for line in ["stop", "stop -a shop", "run", "status a/b/c", "kill --all-processes x"] {
             let arguments = ["podrun"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{line}");
         }

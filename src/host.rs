@@ -105,6 +105,14 @@ pub fn probe(spec: &Spec) -> anyhow::Result<Host> {
     })
 }
 
+/// The variables of a file of `NAME=value` lines, in order.
+///
+/// # Errors
+/// Why it cannot be read, with file and line where there is one.
+pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, String> {
+    env_file::read(path)
+}
+
 /// Whether an app of this root names a group, so that its group file is read.
 fn names_groups(spec: &Spec, rootfs: &Path) -> bool {
     let named = |app: &AppSpec| app.group.iter().chain(&app.groups).any(|id| matches!(id, IdOrName::Name(_)));

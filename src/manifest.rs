@@ -12,12 +12,14 @@ mod known;
 mod later;
 mod locate;
 mod order;
+pub mod overrides;
 mod pod;
 mod problem;
 mod render;
 #[cfg(test)]
 mod row_tests;
 pub mod rules;
+mod source;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -28,10 +30,11 @@ use toml::de::DeTable;
 
 use self::app::App;
 use self::isolators::together::{self, Block};
-pub use self::locate::locate;
+use self::overrides::Overrides;
 use self::pod::Pod;
 pub use self::problem::{Problem, Severity, line_column};
-pub use self::render::render;
+pub use self::render::{render, render_source};
+pub use self::source::Source;
 use self::tree::{Report, Table};
 use crate::spec::{Grace, Spec};
 
@@ -47,17 +50,10 @@ pub struct Read {
     pub problems: Vec<Problem>,
 }
 
-/// Reads a manifest.
+/// Reads a manifest with which nothing is changed.
 #[must_use]
 pub fn read(text: &str) -> Read {
-    let mut report = Report { text, problems: Vec::new() };
-    let tree = syntax::parse(text, &mut report);
-    let spec = tree.as_ref().and_then(|tree| read_tree(tree, &mut report));
-    let spec = spec.filter(|_| !report.has_errors());
-    let mut problems = report.problems;
-    drop_what_is_told(&mut problems);
-    problems.sort_by_key(|problem| (problem.span.start, problem.severity));
-    Read { spec, problems }
+    Source::new("", text, Overrides::default()).read()
 }
 
 /// That something does not work yet need not be said where its value has to be changed anyway.

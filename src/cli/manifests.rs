@@ -18,3 +18,26 @@ pub struct ExplainArgs {
     #[arg(long, conflicts_with = "what")]
     pub all: bool,
 }
+
+/// What changes a manifest, for `run`, `plan` and `check`. A later one of this list wins over an earlier one: the
+/// manifest's env-file and env, `--set`, `--env-file`, `--env`, `--name`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OverrideArgs {
+    /// Set a key, such as app.api.isolators.cpus=0.5
+    #[arg(long, value_name = "KEY=VAL")]
+    pub set: Vec<String>,
+    /// Set a variable in all apps
+    ///
+    /// APP/VAR=VAL sets it in one app. Without =VAL it is passed on from podrun's own environment.
+    #[arg(short, long, value_name = "VAR=VAL")]
+    pub env: Vec<String>,
+    /// Set the variables of a file in all apps
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub env_file: Vec<String>,
+    /// Only this app and those that it depends on
+    #[arg(long, value_name = "APP", hide_short_help = true)]
+    pub only: Vec<String>,
+    /// With --only: without those that it depends on
+    #[arg(long, requires = "only", hide_short_help = true)]
+    pub no_deps: bool,
+}

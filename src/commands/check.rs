@@ -1,14 +1,12 @@
 //! `podrun check`.
 
-use std::path::Path;
-
 use anyhow::Result;
 use serde::Serialize;
 
 use super::load;
 use crate::cli::{CheckArgs, Globals, TextFormat};
 use crate::error;
-use crate::manifest::{self, Problem, Severity};
+use crate::manifest::{self, Problem, Severity, Source};
 use crate::output::{write_json, write_stderr, write_stdout};
 use crate::pod::status::json::SCHEMA;
 
@@ -38,22 +36,22 @@ struct ProblemJson {
 pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
     let mut problems = Vec::new();
     let mut passed = true;
+    let overrides = load::overrides(&args.overrides, None);
     for file in &args.files {
-        let text = match load::text(file) {
-            Ok(text) => text,
+        let source = match load::source(file, overrides.clone()) {
+            Ok(source) => source,
             Err(error) => {
                 write_stderr(&error::text(&error));
                 passed = false;
                 continue;
             }
         };
-        let found = manifest::read(&text).problems;
+        let found = source.read().problems;
         passed &= !found.iter().any(|problem| args.strict || problem.severity == Severity::Error);
         if !args.quiet && args.output == TextFormat::Text && !found.is_empty() {
-            let name = file.display().to_string();
-            write_stdout(&manifest::render(&name, &text, &found, globals.color.stdout()))?;
+            write_stdout(&manifest::render_source(&source, &found, globals.color.stdout()))?;
         }
-        problems.extend(found.into_iter().map(|problem| to_json(file, &text, problem)));
+        problems.extend(found.into_iter().map(|problem| to_json(&source, problem)));
     }
     if !args.quiet && args.output == TextFormat::Json {
         write_json(&CheckJson { schema: SCHEMA, problems })?;
@@ -61,10 +59,10 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
     Ok(u8::from(!passed))
 }
 
-fn to_json(file: &Path, text: &str, problem: Problem) -> ProblemJson {
-    let (line, col) = manifest::line_column(text, problem.span.start);
+fn to_json(source: &Source, problem: Problem) -> ProblemJson {
+    let (file, line, col) = source.place(problem.span.start);
     ProblemJson {
-        file: file.display().to_string(),
+        file: file.to_owned(),
         path: problem.path,
         line,
         col,

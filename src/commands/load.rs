@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
+use crate::cli::OverrideArgs;
 use crate::error::Rendered;
 use crate::host;
-use crate::manifest::{self, Problem, Severity};
+use crate::manifest::overrides::{Change, Overrides};
+use crate::manifest::{self, Problem, Severity, Source};
 use crate::plan::{self, Plan, Refusal, Request};
 use crate::spec::Spec;
 
@@ -18,8 +20,10 @@ const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub struct Loaded {
     /// As it was named.
     pub path: PathBuf,
-    /// The whole text.
+    /// The whole text as it is run, with what the command line has changed.
     pub text: String,
+    /// Where its keys are.
+    pub source: Source,
     /// What it means.
     pub spec: Spec,
     /// Its warnings, rendered; empty when there are none.
@@ -52,16 +56,45 @@ pub fn text(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// What was typed to change a manifest, with what it needs of files and of our environment.
+#[must_use]
+pub fn overrides(args: &OverrideArgs, name: Option<&str>) -> Overrides {
+    let sets = args.set.iter().cloned().map(Change::Set);
+    let files =
+        args.env_file.iter().map(|file| Change::EnvFile(file.clone(), host::read_env_file(Path::new(file))));
+    let variables = args.env.iter().map(|typed| {
+        let name = typed.rsplit('/').next().unwrap_or(typed);
+        let own = if typed.contains('=') { None } else { std::env::var(name).ok() };
+        Change::Env(typed.clone(), own)
+    });
+    let name = name.map(|name| Change::Name(name.to_owned()));
+    Overrides {
+        changes: sets.chain(files).chain(variables).chain(name).collect(),
+        only: args.only.clone(),
+        no_deps: args.no_deps,
+    }
+}
+
+/// A manifest with its name and what is changed in it.
+///
+/// # Errors
+/// As [`text`].
+pub fn source(path: &Path, overrides: Overrides) -> anyhow::Result<Source> {
+    Ok(Source::new(&path.display().to_string(), &text(path)?, overrides))
+}
+
 /// Reads and checks a manifest.
 ///
 /// # Errors
 /// [`Rendered`] when it has errors; else as [`text`].
-pub fn manifest(path: &Path, color: bool) -> anyhow::Result<Loaded> {
-    let text = text(path)?;
-    let read = manifest::read(&text);
-    let shown = render(path, &text, &read.problems, color);
+pub fn manifest(path: &Path, overrides: Overrides, color: bool) -> anyhow::Result<Loaded> {
+    let source = source(path, overrides)?;
+    let read = source.read();
+    let shown = render(&source, &read.problems, color);
     match read.spec {
-        Some(spec) => Ok(Loaded { path: path.to_owned(), text, spec, warnings: shown }),
+        Some(spec) => {
+            Ok(Loaded { path: path.to_owned(), text: source.merged(), source, spec, warnings: shown })
+        }
         None => Err(Rendered(shown).into()),
     }
 }
@@ -73,14 +106,14 @@ pub fn manifest(path: &Path, color: bool) -> anyhow::Result<Loaded> {
 pub fn plan(loaded: &Loaded, request: &Request, color: bool) -> anyhow::Result<Plan> {
     let host = host::probe(&loaded.spec)?;
     plan::resolve(&loaded.spec, &host, request).map_err(|refusals| {
-        let problems: Vec<Problem> = refusals.into_iter().map(|r| problem(&loaded.text, r)).collect();
-        anyhow!(Rendered(render(&loaded.path, &loaded.text, &problems, color)))
+        let problems: Vec<Problem> = refusals.into_iter().map(|r| problem(&loaded.source, r)).collect();
+        anyhow!(Rendered(render(&loaded.source, &problems, color)))
     })
 }
 
 /// A refusal points at the key that asked for it, where the manifest has that key.
-fn problem(text: &str, refusal: Refusal) -> Problem {
-    let span = manifest::locate(text, &refusal.path).unwrap_or(0..0);
+fn problem(source: &Source, refusal: Refusal) -> Problem {
+    let span = source.locate(&refusal.path).unwrap_or(0..0);
     Problem {
         severity: Severity::Error,
         code: "E0900",
@@ -92,9 +125,6 @@ fn problem(text: &str, refusal: Refusal) -> Problem {
     }
 }
 
-fn render(path: &Path, text: &str, problems: &[Problem], color: bool) -> String {
-    if problems.is_empty() {
-        return String::new();
-    }
-    manifest::render(&path.display().to_string(), text, problems, color)
+fn render(source: &Source, problems: &[Problem], color: bool) -> String {
+    if problems.is_empty() { String::new() } else { manifest::render_source(source, problems, color) }
 }

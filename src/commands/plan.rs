@@ -17,7 +17,8 @@ const NO_ID: &str = "ID";
 /// What is wrong with the manifest, or cannot be done on this host.
 pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
     let color = globals.color.stderr();
-    let loaded = load::manifest(&args.manifest, color)?;
+    let loaded =
+        load::manifest(&args.manifest, load::overrides(&args.overrides, args.name.as_deref()), color)?;
     write_stderr(&loaded.warnings);
     let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
     let plan = load::plan(&loaded, &request, color)?;

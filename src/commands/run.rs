@@ -37,7 +37,11 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
         return Err(anyhow!("cannot use driver `systemd`: it is not supported yet"))
             .hint("leave `--driver` out, or use `--driver cgroupfs`");
     }
-    let loaded = load::manifest(&args.manifest, globals.color.stderr())?;
+    let loaded = load::manifest(
+        &args.manifest,
+        load::overrides(&args.overrides, args.name.as_deref()),
+        globals.color.stderr(),
+    )?;
     write_stderr(&loaded.warnings);
     if !nix::unistd::geteuid().is_root() {
         let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);

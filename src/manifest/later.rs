@@ -14,7 +14,7 @@ use toml::de::DeValue;
 use super::app::{self, App};
 use super::keys::Kind;
 use super::pod::{NUL, grace};
-use super::tree::{Item, Report, Table, ValueRules, type_words};
+use super::tree::{Item, Report, Table, ValueRules, any_key, type_words};
 use super::{isolators, rules};
 use crate::value::{Refusal, place, quoted, signal};
 
@@ -162,7 +162,7 @@ fn entries(item: &Item, kind: Kind, report: &mut Report) {
         let text = report.text.get(entry.span.clone()).unwrap_or_default();
         let problem = match entry.value {
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
-                let key = entry.path.parts().last().map(|part| tree_key(part)).unwrap_or_default();
+                let key = entry.path.parts().last().map(|part| any_key(part)).unwrap_or_default();
                 entry.problem(
                     &rules::WRONG_TYPE,
                     format!("{} values are strings: {key} = \"{text}\"", item.key),
@@ -175,10 +175,4 @@ fn entries(item: &Item, kind: Kind, report: &mut Report) {
         };
         report.add(problem);
     }
-}
-
-/// A key as TOML takes it.
-fn tree_key(key: &str) -> String {
-    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if bare { key.to_owned() } else { quoted(key) }
 }

@@ -5,13 +5,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The place of the value of `path` (`app.web.groups[1]`), else of the nearest table around it that is there;
-/// nothing when the text is no TOML.
-#[must_use]
-pub fn locate(text: &str, path: &str) -> Option<Range<usize>> {
-    let tree = DeTable::parse(text).ok()?;
+/// The place of the value of `path` (`app.web.groups[1]`), else of the nearest table around it that is there.
+pub(super) fn in_tree(tree: &DeTable, path: &str) -> Option<Range<usize>> {
     let mut found = None;
-    let mut table = tree.get_ref();
+    let mut table = tree;
     for part in path.split('.') {
         let (key, index) = match part.split_once('[') {
             Some((key, index)) => (key, index.trim_end_matches(']').parse::<usize>().ok()),
@@ -39,7 +36,8 @@ fn element(value: &Spanned<DeValue<'_>>, index: usize) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::locate;
+    use super::super::Source;
+    use super::super::overrides::Overrides;
 
     #[test]
     fn locate_finds_the_value_or_what_is_nearest() {
@@ -53,9 +51,10 @@ mod tests {
             ("app.web.group", Some("web")),
             ("pod.name", None),
         ];
+        let source = |text| Source::new("x.toml", text, Overrides::default());
         for (path, expected) in table {
-            assert_eq!(locate(text, path).map(|span| &text[span]), expected, "{path}");
+            assert_eq!(source(text).locate(path).map(|span| &text[span]), expected, "{path}");
         }
-        assert_eq!(locate("= nonsense", "a"), None);
+        assert_eq!(source("= nonsense").locate("a"), None);
     }
 }

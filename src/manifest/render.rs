@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use super::overrides::Overrides;
 use super::problem::{Problem, Severity, boundary_before, boundary_behind, line_column};
+use super::source::{Part, Source};
 
 /// More problems than this are counted and not shown.
 const SHOWN_MAX: usize = 50;
@@ -15,12 +17,18 @@ const LINE_BYTES_MAX: usize = 2000;
 /// All problems in the order of their places, for a text that was read from the file `name`.
 #[must_use]
 pub fn render(name: &str, text: &str, problems: &[Problem], color: bool) -> String {
+    render_source(&Source::new(name, text, Overrides::default()), problems, color)
+}
+
+/// All problems in the order of their places.
+#[must_use]
+pub fn render_source(source: &Source, problems: &[Problem], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut sorted: Vec<_> = problems.iter().collect();
     sorted.sort_by_key(|problem| (problem.span.start, problem.severity));
     let mut out = String::new();
     for problem in sorted.iter().take(SHOWN_MAX) {
-        out.push_str(&renderer.render(&[group(name, text, problem)]));
+        out.push_str(&renderer.render(&[group(source, problem)]));
         out.push_str("\n\n");
     }
     if sorted.len() > SHOWN_MAX {
@@ -30,23 +38,65 @@ pub fn render(name: &str, text: &str, problems: &[Problem], color: bool) -> Stri
     out
 }
 
-fn group<'a>(name: &'a str, text: &'a str, problem: &'a Problem) -> Group<'a> {
+fn group<'a>(source: &'a Source, problem: &'a Problem) -> Group<'a> {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let group = level.primary_title(title(problem)).id(problem.code);
-    let group = match window(text, problem) {
-        Some(window) => group.element(snippet(name, text, problem, window)),
-        None => {
-            let (line, column) = line_column(text, problem.span.start);
-            group.element(Origin::path(name).line(line).char_column(column))
-        }
-    };
+    let mut group = Group::with_title(level.primary_title(title(problem)).id(problem.code));
+    for places in places(source, problem) {
+        group = match window(&places) {
+            Some(window) => group.element(snippet(&places, window)),
+            None => {
+                let (name, line, column) =
+                    source.place(places.all.first().map_or(0, |place| place.span.start));
+                group.element(Origin::path(name).line(line).char_column(column))
+            }
+        };
+    }
     match &problem.help {
         Some(help) => group.element(Level::HELP.message(wrapped(help))),
         None => group,
     }
+}
+
+/// The places of a problem that are in one text.
+struct Places<'a> {
+    part: Part<'a>,
+    all: Vec<Place<'a>>,
+}
+
+/// One place, as it is in the source.
+struct Place<'a> {
+    span: Range<usize>,
+    label: Option<&'a str>,
+    kind: AnnotationKind,
+}
+
+/// The places of a problem by the text that they are in, first that of the problem itself.
+fn places<'a>(source: &'a Source, problem: &'a Problem) -> Vec<Places<'a>> {
+    let within = |span: &Range<usize>| within(source.text(), span);
+    let same = problem.related.iter().find(|(span, _)| *span == problem.span);
+    let own = Place {
+        span: within(&problem.span),
+        label: same.map(|(_, label)| label.as_str()),
+        kind: AnnotationKind::Primary,
+    };
+    let others = problem.related.iter().filter(|(span, _)| *span != problem.span).map(|(span, label)| {
+        Place { span: within(span), label: Some(label.as_str()), kind: AnnotationKind::Context }
+    });
+    let mut found: Vec<Places> = Vec::new();
+    for place in std::iter::once(own).chain(others) {
+        let part = source.part(place.span.start);
+        // A place ends where its text does.
+        let end = place.span.end.min(part.start + part.text.len());
+        let place = Place { span: place.span.start.min(end)..end, ..place };
+        match found.iter_mut().find(|places| places.part.start == part.start) {
+            Some(places) => places.all.push(place),
+            None => found.push(Places { part, all: vec![place] }),
+        }
+    }
+    found
 }
 
 /// In lines that fit below a snippet on a screen of 80 columns. What stands between quotes stays whole: it is meant to
@@ -72,38 +122,26 @@ fn wrapped(help: &str) -> String {
     out
 }
 
-/// The whole lines from the first to the last place of a problem; nothing when they are too long to be shown.
-fn window(text: &str, problem: &Problem) -> Option<Range<usize>> {
-    let spans = || std::iter::once(&problem.span).chain(problem.related.iter().map(|(span, _)| span));
-    let first = boundary_before(text, spans().map(|span| span.start).min()?);
-    let last = boundary_behind(text, spans().map(|span| span.end.max(span.start)).max()?);
+/// The whole lines from the first to the last place in one text; nothing when they are too long to be shown.
+fn window(places: &Places) -> Option<Range<usize>> {
+    let (text, base) = (places.part.text, places.part.start);
+    let first = places.all.iter().map(|place| place.span.start).min()? - base;
+    let last = places.all.iter().map(|place| place.span.end).max()? - base;
     let start = text[..first].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[last..].find('\n').map_or(text.len(), |newline| last + newline);
     let longest = text[start..end].split('\n').map(str::len).max().unwrap_or(0);
     (longest <= LINE_BYTES_MAX).then_some(start..end)
 }
 
-fn snippet<'a>(
-    name: &'a str,
-    text: &'a str,
-    problem: &'a Problem,
-    window: Range<usize>,
-) -> Snippet<'a, Annotation<'a>> {
-    let (line, _) = line_column(text, window.start);
-    let place = |span: &Range<usize>| {
-        let span = within(text, span);
-        span.start - window.start..span.end - window.start
-    };
-    let same_place = problem.related.iter().find(|(span, _)| *span == problem.span);
-    let others = problem.related.iter().filter(|(span, _)| *span != problem.span);
-    let primary = AnnotationKind::Primary.span(place(&problem.span));
-    Snippet::source(&text[window.clone()])
-        .path(name)
-        .line_start(line)
-        .annotation(primary.label(same_place.map(|(_, label)| label.as_str())))
-        .annotations(
-            others.map(|(span, label)| AnnotationKind::Context.span(place(span)).label(Some(label.as_str()))),
-        )
+fn snippet<'a>(places: &Places<'a>, window: Range<usize>) -> Snippet<'a, Annotation<'a>> {
+    let part = places.part;
+    let (line, _) = line_column(part.text, window.start);
+    let shift = part.start + window.start;
+    let annotations = places
+        .all
+        .iter()
+        .map(|place| place.kind.span(place.span.start - shift..place.span.end - shift).label(place.label));
+    Snippet::source(&part.text[window]).path(part.name).line_start(line).annotations(annotations)
 }
 
 /// The message, with the key before it unless it names the key itself.

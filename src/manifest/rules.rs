@@ -111,6 +111,11 @@ rules! {
     LOG_FILE_ONLY "E0711" "Files of output are limited only where output is kept in files.";
     RATE "E0712" "A rate is a number of lines in a second, a minute or an hour.";
     LISTEN "E0721" "A socket listens at an absolute path or at host:port.";
+    SET_FORM "E0801" "--set takes a path of keys and a value with `=` between them.";
+    SET_WAY "E0802" "--set leads through tables only.";
+    OVERRIDE_APP "E0803" "An app that the command line names is in the manifest.";
+    ENV_TYPED "E0804" "A variable without a value is in podrun's own environment.";
+    ENV_FILE_TYPED "E0805" "A file of variables can be read, and each of its lines is NAME=value.";
 }
 
 /// The document that explains all rules.

@@ -24,12 +24,18 @@ pub struct Report<'a> {
     pub text: &'a str,
     /// In the order in which they were found.
     pub problems: Vec<Problem>,
+    manifest_length: usize,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    /// Nothing found yet in a text of which the manifest is the first part.
+    pub(super) fn new(text: &'a str, manifest_length: usize) -> Self {
+        Self { text, problems: Vec::new(), manifest_length }
+    }
+
     /// The end of the last line that is not blank, for what is missing.
     pub(super) fn end(&self) -> Range<usize> {
-        let end = self.text.trim_end().len();
+        let end = self.text[..self.manifest_length].trim_end().len();
         end..end
     }
 
@@ -87,6 +93,12 @@ impl fmt::Display for Path {
         }
         Ok(())
     }
+}
+
+/// A key as TOML takes it: bare, or in quotes.
+pub(super) fn any_key(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if bare { key.to_owned() } else { quoted(key) }
 }
 
 /// A table with its path and its place.

@@ -165,7 +165,7 @@ fn check_burst(burst: &Item, cpus: Option<Item>, report: &mut Report) {
         report.add(problem.help("there is nothing to save up where CPU time is not limited"));
         return;
     };
-    let mut quiet = Report { text: report.text, problems: Vec::new() };
+    let mut quiet = Report::new(report.text, 0);
     let Some(amount) = super::isolators::read_cpus(&cpus, &mut quiet) else { return };
     let quota_us = u128::from(amount.0) * u128::from(PERIOD_US) / 1_000_000;
     if time.as_micros() <= quota_us {

@@ -1,0 +1,395 @@
+//! [`Source`]: the text of a manifest and what the command line changes in it.
+//!
+//! Both stand in one text, the lines of the command line behind the manifest, so that a place is one number
+//! everywhere. Only here it is known which is which.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::overrides::{self, Overrides};
+use super::problem::line_column;
+use super::tree::{Report, Table, any_key};
+use super::{Read, drop_what_is_told, locate, read_tree, syntax};
+use crate::spec::Spec;
+use crate::value::quoted;
+use podrun_abi::boot::ExitPolicy;
+
+/// What problems of the command line are shown to be in.
+const COMMAND_LINE: &str = "command line";
+
+/// A manifest with its name, and what the command line changes in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    name: String,
+    text: String,
+    manifest_length: usize,
+    overrides: Overrides,
+}
+
+/// One of the texts that a source is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// The whole of it.
+    pub text: &'a str,
+    /// Where it begins in the source's text.
+    pub start: usize,
+}
+
+impl Source {
+    /// A manifest that was read from the file `name`.
+    #[must_use]
+    pub fn new(name: &str, manifest: &str, overrides: Overrides) -> Self {
+        let mut text = manifest.to_owned();
+        for line in overrides.lines() {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        Self { name: name.to_owned(), text, manifest_length: manifest.len(), overrides }
+    }
+
+    /// The manifest as it is in its file.
+    #[must_use]
+    pub fn manifest(&self) -> &str {
+        &self.text[..self.manifest_length]
+    }
+
+    /// The text that places count in.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn lines_start(&self) -> usize {
+        self.manifest_length + 1
+    }
+
+    /// Reads it.
+    #[must_use]
+    pub fn read(&self) -> Read {
+        let mut report = self.report();
+        let tree = self.tree(&mut report);
+        if let Some(tree) = &tree {
+            overrides::unknown_only(&self.overrides, self.lines_start(), tree, &mut report);
+        }
+        let spec = tree.as_ref().and_then(|tree| read_tree(tree, &mut report));
+        let spec = spec.filter(|_| !report.has_errors()).map(|spec| self.select(spec));
+        let mut problems = report.problems;
+        drop_what_is_told(&mut problems);
+        problems.sort_by_key(|problem| (problem.span.start, problem.severity));
+        // A variable that is given to every app is wrong once.
+        problems.dedup_by(|a, b| {
+            a.span == b.span
+                && a.message == b.message
+                && a.code == b.code
+                && a.span.start > self.manifest_length
+        });
+        Read { spec, problems }
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report::new(&self.text, self.manifest_length)
+    }
+
+    /// The tree with the changes made; nothing when the manifest is not TOML.
+    fn tree<'a>(&'a self, report: &mut Report<'a>) -> Option<DeTable<'a>> {
+        let mut tree = syntax::parse(self.manifest(), report)?;
+        self.overrides.apply(self.lines_start(), &mut tree, report);
+        Some(tree)
+    }
+
+    /// The place of a key, for problems that only a look at the host can find.
+    #[must_use]
+    pub fn locate(&self, path: &str) -> Option<Range<usize>> {
+        locate::in_tree(&self.tree(&mut self.report())?, path)
+    }
+
+    /// The name of the text that an offset is in, with line and column from 1.
+    #[must_use]
+    pub fn place(&self, offset: usize) -> (&str, usize, usize) {
+        let part = self.part(offset);
+        let (line, column) = line_column(part.text, offset - part.start);
+        (part.name, line, column)
+    }
+
+    pub(super) fn part(&self, offset: usize) -> Part<'_> {
+        if offset <= self.manifest_length {
+            return Part { name: &self.name, text: self.manifest(), start: 0 };
+        }
+        let start = self.lines_start();
+        Part { name: COMMAND_LINE, text: self.text.get(start..).unwrap_or_default(), start }
+    }
+
+    /// The apps that were asked for, with those that they depend on.
+    fn select(&self, mut spec: Spec) -> Spec {
+        if self.overrides.only.is_empty() {
+            return spec;
+        }
+        let mut wanted = self.overrides.only.clone();
+        let mut next = 0;
+        while let Some(name) = wanted.get(next).filter(|_| !self.overrides.no_deps) {
+            let app = spec.apps.iter().find(|app| app.name == *name);
+            let more = app.map(|app| app.depends_on.clone()).unwrap_or_default();
+            wanted.extend(more.into_iter().filter(|name| !wanted.contains(name)).collect::<Vec<_>>());
+            next += 1;
+        }
+        spec.apps.retain(|app| wanted.contains(&app.name));
+        for app in &mut spec.apps {
+            app.depends_on.retain(|name| wanted.contains(name));
+        }
+        if spec.pod.exit_policy == ExitPolicy::Essential && !spec.apps.iter().any(|app| app.essential) {
+            spec.pod.exit_policy = ExitPolicy::AllExited;
+        }
+        spec
+    }
+
+    /// The manifest as it is run: with what the command line has changed. Without changes it is the text of the
+    /// file; with some, a text of the same meaning without its comments.
+    #[must_use]
+    pub fn merged(&self) -> String {
+        if self.overrides.is_empty() {
+            return self.manifest().to_owned();
+        }
+        let mut out = format!("# {} with what the command line has changed:\n", self.name.escape_debug());
+        for line in self.overrides.lines() {
+            out.push_str(&format!("#   {}\n", line.escape_debug()));
+        }
+        if let Some(tree) = self.tree(&mut self.report()) {
+            write_table(&Table::root(&tree), &mut out);
+        }
+        out
+    }
+}
+
+/// A table: first what stands below its own header, then the tables in it. Every chain of tables ends.
+fn write_table(table: &Table, out: &mut String) {
+    let items = table.items();
+    let is_tables = |value: &DeValue| {
+        value
+            .as_array()
+            .is_some_and(|list| !list.is_empty() && list.iter().all(|each| each.get_ref().is_table()))
+    };
+    let (deep, flat): (Vec<_>, Vec<_>) =
+        items.iter().partition(|item| item.value.is_table() || is_tables(item.value));
+    for item in &flat {
+        out.push_str(&format!("{} = {}\n", any_key(item.key), inline(item.value)));
+    }
+    let mut quiet = Report::new("", 0);
+    for item in deep {
+        match item.as_table() {
+            Some(inner) => {
+                out.push_str(&format!("\n[{}]\n", item.path));
+                write_table(&inner, out);
+            }
+            None => {
+                for inner in item.elements(&mut quiet).iter().filter_map(super::tree::Item::as_table) {
+                    out.push_str(&format!("\n[[{}]]\n", item.path));
+                    let entries = inner.items();
+                    for entry in entries {
+                        out.push_str(&format!("{} = {}\n", any_key(entry.key), inline(entry.value)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn inline(value: &DeValue) -> String {
+    match value {
+        DeValue::String(text) => quoted(text),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(list) => {
+            let elements: Vec<_> = list.iter().map(|each| inline(each.get_ref())).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        DeValue::Table(table) => {
+            let entries = table
+                .iter()
+                .map(|(key, each)| format!("{} = {}", any_key(key.get_ref()), inline(each.get_ref())));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::overrides::Change;
+    use super::super::render_source;
+    use super::*;
+    use crate::spec::{Grace, IdOrName};
+    use crate::value::{Ceiling, CpuAmount};
+
+    const MANIFEST: &str = r#"version = 1
+[pod]
+name = "shop"
+[pod.isolators]
+memory-max = "1GiB"
+[app.api]
+rootfs = "/"
+exec = ["/bin/api"]
+depends-on = ["db"]
+[app.api.env]
+PORT = "80"
+MODE = "test"
+[app.db]
+rootfs = "/"
+exec = ["/bin/db"]
+[app.job]
+rootfs = "/"
+exec = ["/bin/job"]
+essential = false
+"#;
+
+    fn set(typed: &str) -> Change {
+        Change::Set(typed.to_owned())
+    }
+
+    fn env(typed: &str) -> Change {
+        Change::Env(typed.to_owned(), None)
+    }
+
+    fn source(changes: Vec<Change>) -> Source {
+        Source::new("shop.toml", MANIFEST, Overrides { changes, ..Overrides::default() })
+    }
+
+    fn spec(changes: Vec<Change>) -> Spec {
+        let source = source(changes);
+        let read = source.read();
+        read.spec.unwrap_or_else(|| panic!("{}", render_source(&source, &read.problems, false)))
+    }
+
+    #[test]
+    fn values_take_the_type_of_their_key() {
+        let spec = spec(vec![
+            set("app.api.isolators.cpus=0.5"),
+            set("app.api.isolators.memory-max=512MiB"),
+            set("app.api.isolators.cpuset=0"),
+            set("app.api.user=postgres"),
+            set("app.db.user=999"),
+            set("app.api.stop-timeout=3s"),
+            set("app.api.essential=false"),
+            set(r#"app.db.exec=["/bin/db", "-v"]"#),
+            set("app.api.env.PORT=8080"),
+            set(r#"pod.labels."a/b"=true"#),
+            set("app.api.workdir=\"/srv\""),
+        ]);
+        let api = &spec.apps[0];
+        assert_eq!(api.limits.cpus, Some(CpuAmount(500_000)));
+        assert_eq!(api.limits.memory_max, Some(Ceiling::At(512 << 20)));
+        assert_eq!(api.limits.cpuset.as_ref().map(ToString::to_string).as_deref(), Some("0"));
+        assert_eq!(api.user, IdOrName::Name("postgres".into()));
+        assert_eq!(spec.apps[1].user, IdOrName::Id(999));
+        assert_eq!(api.stop_timeout, Grace::Limited(std::time::Duration::from_secs(3)));
+        assert!(!api.essential);
+        assert_eq!(spec.apps[1].exec, ["/bin/db", "-v"]);
+        assert_eq!(api.env["PORT"], "8080");
+        assert_eq!(spec.pod.labels["a/b"], "true");
+        assert_eq!(api.workdir, "/srv");
+    }
+
+    #[test]
+    fn a_later_change_wins_and_variables_win_over_files() {
+        let file = Change::EnvFile(
+            "prod.env".into(),
+            Ok(vec![("PORT".into(), "1".into()), ("A".into(), "f".into())]),
+        );
+        let spec = spec(vec![
+            set("app.api.env.PORT=0"),
+            file,
+            env("A=b=c"),
+            env("db/ONLY="),
+            Change::Env("HOME".into(), Some("/root".into())),
+        ]);
+        assert_eq!((spec.apps[0].env["PORT"].as_str(), spec.apps[0].env["MODE"].as_str()), ("1", "test"));
+        assert!(spec.apps.iter().all(|app| app.env["A"] == "b=c" && app.env["HOME"] == "/root"));
+        assert_eq!(spec.apps[1].env["ONLY"], "");
+        assert!(!spec.apps[0].env.contains_key("ONLY"));
+    }
+
+    #[test]
+    fn a_name_is_the_hostname_too() {
+        let spec = spec(vec![Change::Name("shop-2".into())]);
+        assert_eq!((spec.pod.name.as_str(), spec.pod.hostname.as_str()), ("shop-2", "shop-2"));
+    }
+
+    #[test]
+    fn only_takes_what_is_depended_on_along() {
+        let select = |only: &[&str], no_deps| {
+            let only = only.iter().map(ToString::to_string).collect();
+            let source =
+                Source::new("shop.toml", MANIFEST, Overrides { only, no_deps, ..Overrides::default() });
+            source.read().spec.unwrap()
+        };
+        let names = |spec: &Spec| spec.apps.iter().map(|app| app.name.clone()).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(&select(&["api"], false)), "api db");
+        let alone = select(&["api"], true);
+        assert_eq!((names(&alone).as_str(), alone.apps[0].depends_on.len()), ("api", 0));
+        let job = select(&["job"], false);
+        assert_eq!((names(&job).as_str(), job.pod.exit_policy), ("job", ExitPolicy::AllExited));
+    }
+
+    #[test]
+    fn problems_point_at_the_command_line() {
+        let source = source(vec![
+            set("pod.isolators.memory-high=2GiB"),
+            set("app.api.isolators.cpus=fast"),
+            set("app.wep.user=1"),
+            set("app.api.exec.x=1"),
+            set("nonsense"),
+            env("8PORT=1"),
+            env("UNSET"),
+            Change::EnvFile("prod.env".into(), Err("prod.env:3: not `NAME=value`".into())),
+            Change::Name("Shop".into()),
+        ]);
+        let read = source.read();
+        assert_eq!(read.spec, None);
+        let shown = render_source(&source, &read.problems, false);
+        let expected = [
+            " --> command line:1:33\n  |\n1 | --set pod.isolators.memory-high=2GiB\n",
+            " ::: shop.toml:5:14\n",
+            "cpus: \"fast\" is not a CPU amount\n --> command line:2:30\n",
+            "there is no app `wep` in this manifest\n",
+            "cannot set `app.api.exec.x`: `app.api.exec` is a list\n",
+            "`--set` needs PATH=VALUE\n --> command line:5:7\n",
+            "invalid variable name `8PORT`",
+            "error[E0804]: there is no variable `UNSET` in podrun's own environment\n --> command line:7:4\n",
+            "error[E0805]: prod.env:3: not `NAME=value`\n --> command line:8:12\n",
+            "invalid pod name `Shop`",
+        ];
+        for text in expected {
+            assert!(shown.contains(text), "{text}\nis not in\n{shown}");
+        }
+        assert_eq!(shown.matches("8PORT`").count(), 1, "once for all apps:\n{shown}");
+    }
+
+    #[test]
+    fn what_was_merged_means_the_same() {
+        let all = vec![
+            set("app.api.isolators.cpus=0.5"),
+            set("app.new-key=1"),
+            set("pod.labels={ \"a/b\" = \"x\\\"\\n\" }"),
+            env("A=ü \" \\ \n b"),
+            Change::Name("shop-2".into()),
+        ];
+        let changes: Vec<_> = all.into_iter().filter(|change| *change != set("app.new-key=1")).collect();
+        let source = source(changes);
+        let merged = source.merged();
+        let again = super::super::read(&merged);
+        assert_eq!(again.spec, source.read().spec, "{merged}");
+        assert!(again.spec.is_some() && merged.starts_with("# shop.toml with"), "{merged}");
+        let plain = Source::new("shop.toml", MANIFEST, Overrides::default());
+        assert_eq!(plain.merged(), MANIFEST);
+    }
+
+    #[test]
+    fn a_key_of_the_command_line_is_found() {
+        let source = source(vec![set("app.api.user=nobody")]);
+        let span = source.locate("app.api.user").unwrap();
+        assert_eq!(source.place(span.start), ("command line", 1, 20));
+        assert_eq!(source.place(source.locate("app.db.rootfs").unwrap().start), ("shop.toml", 14, 10));
+    }
+}
