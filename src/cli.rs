@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Color;
 use crate::pod::root::{DEFAULT_ROOT, is_name};
+use crate::spec::Grace;
+use crate::value::duration;
 
 pub mod host;
 pub mod man;
@@ -16,9 +18,11 @@ pub mod manifests;
 pub mod pods;
 pub mod words;
 
-pub use host::{CompleteArgs, CompletionArgs, ManArgs, Shell, VersionArgs};
+pub use host::{CompleteArgs, CompletionArgs, DoctorArgs, ManArgs, Shell, VersionArgs};
 pub use manifests::{ExplainArgs, OverrideArgs};
-pub use pods::{GcArgs, KillArgs, PsArgs, RmArgs, StatusArgs, StopArgs};
+pub use pods::{
+    CatArgs, GcArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RmArgs, StatusArgs, StopArgs, WaitArgs,
+};
 
 /// Run pods: a few apps that live and die together, under limits that are proven.
 #[derive(Debug, Parser)]
@@ -45,11 +49,11 @@ pub struct Cli {
 
 /// For `-h`: every command, on the screen that is there.
 const COMMANDS: &str = "\
-Write manifests    check  explain  plan
-Run pods           run  stop  kill
-Look at pods       ps  status
+Write manifests    check  explain  plan  graph
+Run pods           run  wait  stop  kill
+Look at pods       ps  status  logs  inspect  cat
 Clean up           rm  gc
-This host          completion  version";
+This host          doctor  completion  version";
 
 /// For `--help`: every command and what it does, in the words of its definition.
 const COMMANDS_LONG: &str = "\
@@ -57,21 +61,27 @@ Write manifests:
   check       Say what is wrong with manifests, and start nothing
   explain     Say what a key of a manifest or the code of a problem means
   plan        Say what `run` would do on this host
+  graph       Show in which order the apps start, and why
 
 Run pods:
   run         Run a pod
+  wait        Wait for the end of pods or apps, or until they are ready
   stop        Stop pods or apps in order, and wait for their end
   kill        Kill a pod or an app at once, or send a signal
 
 Look at pods:
   ps          List pods
   status      Say how a pod or one of its apps is
+  logs        Print what the apps of a pod have written
+  inspect     Print everything about a pod or an app as JSON
+  cat         Print the manifest of a pod as it was run
 
 Clean up:
   rm          Remove the records of ended pods
   gc          Remove what dead pods have left, and the records of ended ones
 
 This host:
+  doctor      Say what this host can do for pods, and how to mend what it cannot
   completion  Print what makes a shell complete commands, pods and apps
   version     Say which version this is";
 
@@ -111,11 +121,21 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Say what `run` would do on this host
     Plan(PlanArgs),
+    /// Show in which order the apps start, and why
+    Graph(GraphArgs),
     /// List pods
     #[command(visible_alias = "ls", alias = "list")]
     Ps(PsArgs),
     /// Say how a pod or one of its apps is
     Status(StatusArgs),
+    /// Print what the apps of a pod have written
+    Logs(LogsArgs),
+    /// Print everything about a pod or an app as JSON
+    Inspect(InspectArgs),
+    /// Print the manifest of a pod as it was run
+    Cat(CatArgs),
+    /// Wait for the end of pods or apps, or until they are ready
+    Wait(WaitArgs),
     /// Stop pods or apps in order, and wait for their end
     Stop(StopArgs),
     /// Kill a pod or an app at once, or send a signal
@@ -124,6 +144,8 @@ pub enum Command {
     Rm(RmArgs),
     /// Remove what dead pods have left, and the records of ended ones
     Gc(GcArgs),
+    /// Say what this host can do for pods, and how to mend what it cannot
+    Doctor(DoctorArgs),
     /// Print what makes a shell complete commands, pods and apps
     Completion(CompletionArgs),
     /// Say which version this is
@@ -250,6 +272,43 @@ pub struct PlanArgs {
     pub overrides: OverrideArgs,
 }
 
+/// `podrun graph`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun graph shop.toml
+  podrun graph shop               of a pod, as it was run
+  podrun graph -o dot shop.toml | dot -Tsvg > shop.svg
+  podrun graph -o mermaid shop.toml")]
+pub struct GraphArgs {
+    /// A manifest (a path with a `.` or a `/`; `-` is standard input), or a pod
+    #[arg(value_name = "MANIFEST|POD")]
+    pub subject: String,
+    /// text, dot or mermaid
+    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
+    pub output: GraphFormat,
+}
+
+/// How a graph is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum GraphFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Markdown
+    Mermaid,
+}
+
+/// JSON and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum JsonFormat {
+    /// One JSON text
+    #[default]
+    Json,
+}
+
 fn pod_name(text: &str) -> Result<String, String> {
     if is_name(text) {
         return Ok(text.to_owned());
@@ -257,9 +316,17 @@ fn pod_name(text: &str) -> Result<String, String> {
     Err("use lower-case letters, digits and `-`, at most 63, no `-` at the ends".into())
 }
 
-/// Whether `run` was typed, also where the rest could not be understood: it has exit codes of its own.
+/// A time such as `1m30s`, or `infinity`.
+fn grace(text: &str) -> Result<Grace, String> {
+    duration::parse(text).map_err(|refusal| match refusal.help {
+        Some(help) => format!("{}; {help}", refusal.message),
+        None => refusal.message,
+    })
+}
+
+/// Whether `run` or `wait` was typed, also where the rest could not be understood: they pass on the codes of apps.
 #[must_use]
-pub fn is_run(arguments: &[OsString]) -> bool {
+pub fn passes_codes_on(arguments: &[OsString]) -> bool {
     let mut arguments = arguments.iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
@@ -267,7 +334,7 @@ pub fn is_run(arguments: &[OsString]) -> bool {
                 arguments.next();
             }
             Some(flag) if flag.starts_with('-') => {}
-            other => return other == Some("run"),
+            other => return matches!(other, Some("run" | "wait")),
         }
     }
     false
@@ -314,9 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn run_is_recognised_behind_global_flags() {
+    fn run_and_wait_are_recognised_behind_global_flags() {
         let table = [
             ("podrun run x", true),
+            ("podrun wait x", true),
             ("podrun --root /x run", true),
             ("podrun --root=/x --color never run --nonsense", true),
             ("podrun ps run", false),
@@ -325,7 +393,7 @@ mod tests {
         ];
         for (line, expected) in table {
             let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
-            assert_eq!(is_run(&arguments), expected, "{line}");
+            assert_eq!(passes_codes_on(&arguments), expected, "{line}");
         }
     }
 

@@ -3,12 +3,17 @@
 //! `run` and `plan` act on manifests; all others act on pods that are recorded. Where several pods are named,
 //! each is tried, each failure is told, and the first one decides the exit code.
 
+mod cat;
 mod check;
 mod completion;
+mod doctor;
 mod explain;
 mod gc;
+mod graph;
+mod inspect;
 mod kill;
 pub mod load;
+mod logs;
 mod man;
 mod plan;
 mod ps;
@@ -18,6 +23,8 @@ mod status;
 mod stop;
 mod usage;
 mod version;
+mod wait;
+mod waiting;
 
 use std::time::Duration;
 
@@ -45,6 +52,12 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Check(args) => check::run(&cli.globals, args),
         Command::Explain(args) => explain::run(args),
         Command::Ps(args) => ps::run(&root()?, args),
+        Command::Logs(args) => logs::run(&cli.globals, args),
+        Command::Inspect(args) => inspect::run(&root()?, args),
+        Command::Cat(args) => cat::run(&root()?, args),
+        Command::Graph(args) => graph::run(&cli.globals, args),
+        Command::Wait(args) => wait::run(root(), args),
+        Command::Doctor(args) => doctor::run(&cli.globals, args),
         Command::Status(args) => status::run(&root()?, args),
         Command::Stop(args) => stop::run(&root()?, args),
         Command::Kill(args) => kill::run(&root()?, args),

@@ -4,6 +4,7 @@
 //! what cannot be read is an `Err` with its reason where it would have stood, and whether that matters is for the
 //! plan to say. Only what the spec asks for is looked at, since this is on the way of every start.
 
+pub mod abilities;
 mod cgroup;
 mod env_file;
 

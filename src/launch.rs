@@ -257,8 +257,11 @@ impl Program {
     }
 }
 
-/// Beside our own binary (a build tree), else in `libexec/podrun` of the same prefix.
-fn stage1_path() -> anyhow::Result<PathBuf> {
+/// Where stage1 is: beside our own binary (a build tree), else in `libexec/podrun` of the same prefix.
+///
+/// # Errors
+/// When it is in neither place.
+pub fn stage1_path() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find our own binary in `/proc/self/exe`")?;
     let folder = own.parent().unwrap_or(Path::new("/"));
     let beside = folder.join("podrun-stage1");

@@ -11,24 +11,24 @@ use podrun::{commands, output};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let is_run = cli::is_run(&arguments);
+    let passes_codes_on = cli::passes_codes_on(&arguments);
     let code = match Cli::try_parse_from(&arguments) {
         Ok(cli) => commands::run(&cli).unwrap_or_else(|error| {
             output::write_stderr(&error::text(&error));
-            error::exit_code(&error).unwrap_or(if is_run { EXIT_PODRUN_FAILED } else { 1 })
+            error::exit_code(&error).unwrap_or(if passes_codes_on { EXIT_PODRUN_FAILED } else { 1 })
         }),
-        Err(error) => explain(&error, is_run),
+        Err(error) => explain(&error, passes_codes_on),
     };
     ExitCode::from(code)
 }
 
 /// Help and version are asked for as well; everything else is a mistake.
-fn explain(error: &clap::Error, is_run: bool) -> u8 {
+fn explain(error: &clap::Error, passes_codes_on: bool) -> u8 {
     // A reader that is gone has seen what it wanted.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-        _ if is_run => EXIT_PODRUN_FAILED,
+        _ if passes_codes_on => EXIT_PODRUN_FAILED,
         _ => EXIT_USAGE,
     }
 }

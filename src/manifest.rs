@@ -6,6 +6,7 @@
 //! exists, whether a user is in its passwd file) is not checked here.
 
 mod app;
+mod effective;
 mod isolators;
 pub mod keys;
 mod known;
@@ -29,6 +30,7 @@ use podrun_abi::boot::ExitPolicy;
 use toml::de::DeTable;
 
 use self::app::App;
+pub use self::effective::{effective, isolators as isolators_in_toml};
 use self::isolators::together::{self, Block};
 use self::overrides::Overrides;
 use self::pod::Pod;

@@ -74,13 +74,42 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// One JSON text on one line.
+/// The text in a colour of ANSI (31 red, 32 green, 33 yellow), when colour is wanted.
+#[must_use]
+pub fn paint(text: &str, color: u8, is_wanted: bool) -> String {
+    if is_wanted { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// The words in lines of at most `width` characters; a longer word has a line of its own.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// One JSON text on one line, with its newline.
+///
+/// # Errors
+/// None that can be expected.
+pub fn json_line<T: serde::Serialize>(value: &T) -> Result<String> {
+    Ok(serde_json::to_string(value).context("cannot write JSON")? + "\n")
+}
+
+/// Writes one JSON text on one line.
 ///
 /// # Errors
 /// As [`write_stdout`].
 pub fn write_json<T: serde::Serialize>(value: &T) -> Result<()> {
-    let text = serde_json::to_string(value).context("cannot write JSON")?;
-    write_stdout(&format!("{text}\n"))
+    write_stdout(&json_line(value)?)
 }
 
 /// `1.5 MiB`: three digits at most, binary units.

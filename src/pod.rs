@@ -8,6 +8,7 @@ pub mod client;
 pub mod dir;
 pub mod events;
 pub mod gc;
+pub mod log;
 pub mod plan;
 pub mod record;
 pub mod root;
@@ -125,6 +126,29 @@ impl Pod {
     /// When it is not there or says nothing.
     pub fn plan(&self) -> Result<PlanRecord, Unreadable> {
         record::read_bytes(&self.path.join(dir::PLAN)).and_then(|bytes| record::parse(&bytes))
+    }
+
+    /// The whole plan, as the launcher wrote it.
+    ///
+    /// # Errors
+    /// As [`Pod::plan`].
+    pub fn plan_json(&self) -> Result<serde_json::Value, Unreadable> {
+        record::read_bytes(&self.path.join(dir::PLAN)).and_then(|bytes| record::parse(&bytes))
+    }
+
+    /// Where the output of its apps is; it is there for pods that were started with `-d`.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.path.join(dir::LOG)
+    }
+
+    /// The manifest as it was run.
+    ///
+    /// # Errors
+    /// When it is not there or is no text.
+    pub fn manifest(&self) -> Result<String, Unreadable> {
+        let bytes = record::read_bytes(&self.path.join(dir::MANIFEST))?;
+        String::from_utf8(bytes).map_err(|_| Unreadable::Damaged("it is not UTF-8".into()))
     }
 
     /// Whose status it is.

@@ -14,6 +14,26 @@ pub struct VersionArgs {
     pub output: TextFormat,
 }
 
+/// `podrun doctor`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun doctor
+  podrun doctor -q || echo this host cannot run pods
+  podrun doctor -o json | jq '.findings[] | select(.verdict != \"ok\")'
+
+Exit codes:
+  0  pods can be run here, maybe not with every limit
+  1  they cannot; what is marked `bad` says why")]
+pub struct DoctorArgs {
+    /// text or json
+    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
+    pub output: TextFormat,
+    /// Print nothing; the exit code says it
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 /// `podrun completion`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

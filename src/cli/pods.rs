@@ -1,18 +1,28 @@
 //! What can be typed about pods that are recorded: to look at them, to wait for them, to end them.
 
-use clap::Args;
+use std::time::Duration;
 
-use super::{ListFormat, TextFormat, pod_name};
+use clap::{Args, ValueEnum};
+
+use super::{JsonFormat, ListFormat, TextFormat, grace, pod_name};
 use crate::pod::Address;
+use crate::spec::Grace;
+use crate::value::duration;
 
 /// `podrun ps`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   podrun ps
-  podrun ps -a
+  podrun ps -a --filter state=lost
+  podrun ps --apps --filter label=tier=front
   podrun ps -q | xargs -r podrun stop
-  podrun ps -a -o jsonl | jq -r 'select(.state == \"lost\").name'")]
+  podrun ps -a -o jsonl | jq -r 'select(.exit_code != 0).name'
+
+Filters:
+  id=PREFIX  name=PREFIX  label=NAME[=VALUE]
+  state=preparing|starting|running|stopping|ended|boot_failed|lost|unknown
+  Those of one kind widen, those of different kinds narrow.")]
 pub struct PsArgs {
     /// Also pods that have ended
     #[arg(short, long)]
@@ -20,6 +30,12 @@ pub struct PsArgs {
     /// Ids only
     #[arg(short, long)]
     pub quiet: bool,
+    /// A line for each app instead of each pod
+    #[arg(long)]
+    pub apps: bool,
+    /// Only pods of which this holds: id, name, label or state
+    #[arg(long, value_name = "KEY=VALUE", value_parser = filter)]
+    pub filter: Vec<Filter>,
     /// table, json or jsonl
     #[arg(
         short,
@@ -36,22 +52,229 @@ pub struct PsArgs {
     pub no_heading: bool,
 }
 
+/// What `ps --filter` asks of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// Its id begins like this.
+    Id(String),
+    /// Its name begins like this.
+    Name(String),
+    /// Its state, in the word of the JSON.
+    State(String),
+    /// It has this label, with this value when one is given.
+    Label(String, Option<String>),
+}
+
+/// The words of `state` in the JSON.
+const STATES: [&str; 8] =
+    ["preparing", "starting", "running", "stopping", "ended", "boot_failed", "lost", "unknown"];
+
+fn filter(text: &str) -> Result<Filter, String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as state=running")?;
+    let value = value.to_owned();
+    match key {
+        "id" => Ok(Filter::Id(value)),
+        "name" => Ok(Filter::Name(value)),
+        "state" if STATES.contains(&value.as_str()) => Ok(Filter::State(value)),
+        "state" => Err(format!("no state is called so; there are {}", STATES.join(", "))),
+        "label" => Ok(match value.split_once('=') {
+            Some((name, value)) => Filter::Label(name.to_owned(), Some(value.to_owned())),
+            None => Filter::Label(value, None),
+        }),
+        _ => Err("expected id, name, state or label before the `=`".to_owned()),
+    }
+}
+
 /// `podrun status`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   podrun status shop
   podrun status shop/api
+  podrun status --wait-ready=30s shop
   podrun status -o json shop | jq '.apps[] | {name, status}'
 
-Exit code 0: the pod (or the app) runs. 3: it does not. 4: there is none.")]
+An app is ready when it has been started, a pod when all its apps are.
+
+Exit codes:
+  0    the pod (or the app) runs
+  3    it does not
+  4    there is none
+  124  the time for --wait or --wait-ready was over; the status is printed all the same")]
 pub struct StatusArgs {
     /// Name or id of the pod
     #[arg(value_name = "POD[/APP]")]
     pub pod: Address,
+    /// First wait for its end, so long at most
+    #[arg(
+        long,
+        value_name = "DUR",
+        value_parser = grace,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "infinity"
+    )]
+    pub wait: Option<Grace>,
+    /// First wait until it is ready or has ended, so long at most
+    #[arg(
+        long,
+        value_name = "DUR",
+        value_parser = grace,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "infinity",
+        conflicts_with = "wait"
+    )]
+    pub wait_ready: Option<Grace>,
     /// text or json
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
     pub output: TextFormat,
+}
+
+/// `podrun logs`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun logs shop
+  podrun logs -f -n 20 shop
+  podrun logs -t --since 10m --stream stderr shop/api
+  podrun logs --since 2026-11-23T02:00:00Z --until 2026-11-23T03:00:00Z shop
+  podrun logs --no-log-prefix shop/api | sort | uniq -c
+
+The output of pods that were started with -d is kept: the last 10 to 20 MiB of each stream.
+All of it is printed to standard output, in the order in which it was written.")]
+pub struct LogsArgs {
+    /// Name or id of the pod, or apps of one pod
+    #[arg(value_name = "POD[/APP]", required = true)]
+    pub pods: Vec<Address>,
+    /// Go on with what comes, until the pod has ended
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub tail: Option<usize>,
+    /// With the time of each line, in UTC
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Nothing before this: a time (RFC 3339) or so long ago, such as 10m
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Nothing after this
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Moment>,
+    /// stdout or stderr alone
+    #[arg(long, value_name = "STREAM", hide_possible_values = true)]
+    pub stream: Option<StreamName>,
+    /// Without the names of the apps
+    #[arg(long)]
+    pub no_log_prefix: bool,
+}
+
+/// A time as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// This very time.
+    At(jiff::Timestamp),
+    /// So long before now.
+    Ago(Duration),
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(Moment::At(time));
+    }
+    match duration::parse(text) {
+        Ok(Grace::Limited(time)) => Ok(Moment::Ago(time)),
+        _ => {
+            Err("expected a time with its zone, such as 2026-11-23T02:00:00Z, or so long ago: 10m, 36h"
+                .into())
+        }
+    }
+}
+
+/// One of the two streams of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StreamName {
+    /// Descriptor 1
+    Stdout,
+    /// Descriptor 2
+    Stderr,
+}
+
+/// `podrun inspect`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun inspect shop
+  podrun inspect shop/api | jq -r '.cgroups[].path'
+  podrun inspect shop | jq '.limits[] | {key, asked, kernel}'
+
+The keys are in docs/json.md. Whatever has a value in the kernel is read at this moment.")]
+pub struct InspectArgs {
+    /// Name or id of the pod
+    #[arg(value_name = "POD[/APP]")]
+    pub pod: Address,
+    /// json; there is no other form
+    #[arg(short, long, visible_alias = "format", default_value = "json", hide_possible_values = true)]
+    pub output: JsonFormat,
+}
+
+/// `podrun cat`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun cat shop
+  podrun cat --effective shop
+  podrun cat shop > again.toml && podrun check again.toml")]
+pub struct CatArgs {
+    /// Name or id of the pod
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// Every key that works, with its default where the manifest does not say it
+    #[arg(long)]
+    pub effective: bool,
+}
+
+/// `podrun wait`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun wait shop && echo it ended well
+  podrun wait --condition ready --timeout 30s shop
+  podrun wait --any shop/api shop/db
+  podrun run -d job.toml && podrun wait job
+
+Conditions:
+  exited   nothing of it runs any more
+  ready    it has been started; for a pod: all its apps have
+A later one of several that are waited for does not make up for an earlier one that failed.
+
+Exit codes:
+  that of the pod or the app that ended, the first that is not 0 of several; 0 when ready;
+  124 the time was over; 125 it cannot be waited for")]
+pub struct WaitArgs {
+    /// Names or ids
+    #[arg(value_name = "POD[/APP]", required = true)]
+    pub pods: Vec<Address>,
+    /// exited or ready
+    #[arg(long, default_value = "exited", hide_possible_values = true)]
+    pub condition: Condition,
+    /// Wait so long at most, such as 30s
+    #[arg(long, value_name = "DUR", value_parser = grace)]
+    pub timeout: Option<Grace>,
+    /// Until the condition holds for one of them
+    #[arg(long)]
+    pub any: bool,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Condition {
+    /// Nothing of it runs any more
+    #[value(alias = "stopped")]
+    Exited,
+    /// It has been started
+    Ready,
 }
 
 /// `podrun stop`.

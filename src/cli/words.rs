@@ -34,6 +34,8 @@ pub enum Kind {
     Pod,
     /// The path of a file or a directory.
     Path,
+    /// A pod, or a path.
+    PodOrPath,
     /// A key of the manifest.
     Key,
     /// Something that nobody can guess.
@@ -185,7 +187,8 @@ impl<'a> Walk<'a> {
         match names.first().map(clap::builder::Str::as_str) {
             Some("POD[/APP]") => Kind::PodOrApp,
             Some("POD") => Kind::Pod,
-            Some("KEY") => Kind::Key,
+            Some("KEY" | "KEY|CODE" | "KEY=VAL") => Kind::Key,
+            Some("MANIFEST|POD") => Kind::PodOrPath,
             Some("FILE" | "DIR" | "MANIFEST" | "DIRECTORY") => Kind::Path,
             _ => match arg.get_value_hint() {
                 ValueHint::Unknown | ValueHint::Other => Kind::Unknown,
@@ -255,6 +258,7 @@ mod tests {
             ("--root /x status -o json sh", Kind::PodOrApp),
             ("stop one ", Kind::PodOrApp),
             ("rm one tw", Kind::Pod),
+            ("graph sh", Kind::PodOrPath),
             ("run ", Kind::Path),
             ("run --name ", Kind::Unknown),
             ("run -- -", Kind::Path),

@@ -1,8 +1,8 @@
 //! `podrun completion`, which prints a script for a shell, and `podrun complete`, which the script asks.
 //!
 //! The scripts know nothing of podrun's commands: each press of TAB asks the podrun that is installed, so they
-//! never grow old. The answer's first line says what may stand at the cursor (`words` or `files`), every other
-//! line is a candidate, a tab and what it is. A question that cannot be answered is answered with nothing: a
+//! never grow old. The answer's first line says what may stand at the cursor: `words`, or `files` when paths may stand
+//! there as well; every other line is a candidate, a tab and what it is. A question that cannot be answered is answered with nothing: a
 //! shell must not be disturbed while somebody types.
 
 use std::fmt::Write as _;
@@ -41,17 +41,14 @@ pub fn complete(globals: &Globals, args: &CompleteArgs) -> Result<u8> {
     let expected = expected(&command, &args.words);
     let root = expected.root.as_ref().map_or_else(|| globals.root.clone(), PathBuf::from);
     let candidates = match &expected.kind {
-        Kind::Path => {
-            write_stdout("files\n")?;
-            return Ok(0);
-        }
+        Kind::Path | Kind::Unknown => Vec::new(),
         Kind::Words(words) => words.clone(),
         Kind::PodOrApp => pods(&root, &expected, Apps::Too),
-        Kind::Pod => pods(&root, &expected, Apps::No),
+        Kind::Pod | Kind::PodOrPath => pods(&root, &expected, Apps::No),
         Kind::Key => keys(),
-        Kind::Unknown => Vec::new(),
     };
-    let mut answer = "words\n".to_owned();
+    let takes_paths = matches!(expected.kind, Kind::Path | Kind::PodOrPath);
+    let mut answer = if takes_paths { "files\n" } else { "words\n" }.to_owned();
     for (word, what) in candidates.iter().filter(|(word, _)| word.starts_with(&expected.typed)) {
         // Writing to a String cannot fail.
         let _ = writeln!(answer, "{}{word}\t{}", expected.before, what.lines().next().unwrap_or_default());

@@ -3,6 +3,9 @@
 use anyhow::{Result, anyhow};
 
 use super::usage;
+use super::wait::EXIT_TIMED_OUT;
+use super::waiting::{self, Progress, Subject};
+use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, Note};
 use crate::output::table::Table;
@@ -19,6 +22,7 @@ use crate::pod::status::{AppState, AppStatus, Status};
 /// When there is no such pod or app, or standard output cannot be written.
 pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
     let pod = root.find(&args.pod.pod)?;
+    let in_time = wait_first(&pod, args)?;
     let is_alive = pod.is_alive();
     let mut status = pod.status();
     if let Some(name) = &args.pod.app {
@@ -36,11 +40,29 @@ pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
         Some(_) => is_alive && status.running() > 0,
         None => is_alive && !status.phase.is_over(),
     };
-    Ok(if runs { 0 } else { EXIT_NOT_RUNNING })
+    Ok(match (in_time, runs) {
+        (false, _) => EXIT_TIMED_OUT,
+        (true, true) => 0,
+        (true, false) => EXIT_NOT_RUNNING,
+    })
+}
+
+/// For `--wait` and `--wait-ready`: whether it came so far, or ended, in its time.
+fn wait_first(pod: &Pod, args: &StatusArgs) -> Result<bool> {
+    let (condition, limit) = match (args.wait, args.wait_ready) {
+        (Some(limit), _) => (Condition::Exited, limit),
+        (None, Some(limit)) => (Condition::Ready, limit),
+        (None, None) => return Ok(true),
+    };
+    if let Some(app) = args.pod.app.as_ref().filter(|app| pod.status().app(app).is_none()) {
+        return Err(anyhow!("pod `{}` has no app `{app}`", pod.name())).code(EXIT_NOT_FOUND);
+    }
+    let subject = Subject { pod: pod.clone(), app: args.pod.app.clone() };
+    Ok(waiting::until(&subject, condition, waiting::deadline(Some(limit))) != Progress::Pending)
 }
 
 /// The account, with what the kernel says about the groups of a living pod.
-fn complete(pod: &Pod, status: &Status, is_alive: bool) -> PodJson {
+pub(super) fn complete(pod: &Pod, status: &Status, is_alive: bool) -> PodJson {
     let mut json = status.to_json(pod.identity());
     let Ok(plan) = pod.plan() else { return json };
     if is_alive {
@@ -52,6 +74,7 @@ fn complete(pod: &Pod, status: &Status, is_alive: bool) -> PodJson {
         }
     }
     json.not_enforced = plan.cgroup.not_enforced;
+    json.labels = plan.labels;
     json
 }
 
@@ -105,16 +128,11 @@ fn apps(statuses: &[AppStatus], apps: &[AppJson], now_ms: u64) -> Table {
     let mut table = Table::new(&["APP", "PID", "TIME", "MEMORY", "PEAK", "MAX", "CPU", "STATUS"]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     for (status, app) in statuses.iter().zip(apps) {
-        let time = match (app.ran_ms, status.started_ms) {
-            (Some(ran), _) => Some(ran),
-            (None, Some(started)) if !status.is_over() => Some(now_ms.saturating_sub(started)),
-            (None, _) => None,
-        };
         let usage = &app.usage;
         table.row(vec![
             app.name.clone(),
             or_dash(app.pid.map(|pid| pid.to_string())),
-            or_dash(time.map(span)),
+            or_dash(status.time_ms(now_ms).map(span)),
             or_dash(usage.memory_current_bytes.map(size)),
             or_dash(usage.memory_peak_bytes.map(size)),
             or_dash(usage.memory_max_bytes.map(size)),

@@ -54,7 +54,7 @@ impl<'a> Sink<'a> {
             }
             Self::Files(files) => {
                 if let Some(file) = files.get_mut(index) {
-                    file.write(bytes);
+                    file.write(bytes, jiff::Timestamp::now());
                 }
             }
         }

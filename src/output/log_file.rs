@@ -1,64 +1,115 @@
 //! [`LogFile`]: the output of one stream of one app, bounded on disk, for pods that nobody watches.
 //!
-//! A file that has reached its size is renamed to `.1`, over the one before, so a stream takes twice
-//! [`FILE_BYTES_MAX`] at most. An app never waits for a disk that is full: what cannot be written is counted
-//! and dropped, and how much is said in the file once there is room again.
+//! A line of a file is a time, a mark, and what the app wrote: `2026-11-23T02:40:14.123456Z F text`. `F` ends a line
+//! of the app's, `P` does not: what follows it belongs to the same line. So an unfinished line is on disk at once, and
+//! nothing is kept in memory. Files are numbered (`api.stdout.0`, `.1`, …). One that has reached [`FILE_BYTES_MAX`]
+//! is never written again; the next one is begun and the one before it removed, so that a stream takes twice that
+//! much. A reader goes from number to number and misses nothing, however fast that is; see [`crate::pod::log`].
+//!
+//! An app never waits for a disk that is full: lines that cannot be written are counted and dropped, and how many
+//! is said in the file once there is room again.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 
-/// A file this long is put aside.
+/// A file this long is not written any more.
 pub const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// A longer line is written in pieces, each with a time of its own.
+pub const PIECE_BYTES_MAX: usize = 16 * 1024;
+/// How long a time is: RFC 3339, in UTC, with microseconds.
+pub const TIME_BYTES: usize = "2026-11-23T02:40:14.123456Z".len();
+/// So much is written at once, so that a file is not much longer than it may be.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// A log file that is being written.
 #[derive(Debug)]
 pub struct LogFile {
-    path: PathBuf,
+    /// `DIRECTORY/api.stdout`, to which the number is added.
+    stem: PathBuf,
+    number: u64,
     file: File,
     length: u64,
     length_max: u64,
     dropped: u64,
+    /// The last line stands there without its end.
+    torn: bool,
 }
 
 impl LogFile {
-    /// Makes `directory/name`, such as `api.stdout`, empty.
+    /// Makes the first file of `directory/name`, such as `api.stdout`.
     ///
     /// # Errors
     /// When the disk is full.
     pub fn create(directory: &Path, name: &str) -> Result<Self> {
-        let path = directory.join(name);
+        let stem = directory.join(name);
+        let path = numbered(&stem, 0);
         let file = open(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
-        Ok(Self { path, file, length: 0, length_max: FILE_BYTES_MAX, dropped: 0 })
+        let length_max = FILE_BYTES_MAX;
+        Ok(Self { stem, number: 0, file, length: 0, length_max, dropped: 0, torn: false })
     }
 
-    /// Appends; never fails, see [`LogFile::dropped`].
-    pub fn write(&mut self, bytes: &[u8]) {
-        if self.length >= self.length_max {
-            self.rotate();
-        }
-        if self.dropped > 0 {
-            let note = format!("[podrun: {} bytes were dropped here, the disk was full]\n", self.dropped);
-            if self.append(note.as_bytes()) < note.len() {
-                self.dropped += bytes.len() as u64;
-                return;
+    /// Appends what the app wrote at this time; never fails, see [`LogFile::dropped`].
+    pub fn write(&mut self, bytes: &[u8], time: Timestamp) {
+        let time = format!("{time:.6}");
+        let mut batch = Vec::with_capacity(bytes.len().min(BATCH_BYTES) + 256);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, last_mark) = line.strip_suffix(b"\n").map_or((line, 'P'), |text| (text, 'F'));
+            let mut pieces = text.chunks(PIECE_BYTES_MAX).peekable();
+            if pieces.peek().is_none() {
+                record(&mut batch, &time, last_mark, b"");
             }
-            self.dropped = 0;
+            while let Some(piece) = pieces.next() {
+                record(&mut batch, &time, if pieces.peek().is_none() { last_mark } else { 'P' }, piece);
+            }
+            if batch.len() >= BATCH_BYTES {
+                self.append(&batch, &time);
+                batch.clear();
+            }
         }
-        let written = self.append(bytes);
-        self.dropped += (bytes.len() - written) as u64;
+        if !batch.is_empty() {
+            self.append(&batch, &time);
+        }
     }
 
-    /// How many bytes are missing since the file last said so.
+    /// How many lines are missing since the file last said so.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
+    fn append(&mut self, batch: &[u8], time: &str) {
+        if self.length >= self.length_max {
+            self.begin_next();
+        }
+        if self.dropped > 0 {
+            let mut note = Vec::new();
+            let words = format!("[podrun: {} lines were dropped here, the disk was full]", self.dropped);
+            record(&mut note, time, 'F', words.as_bytes());
+            if self.put(&note) < note.len() {
+                self.dropped += lines(batch);
+                return;
+            }
+            self.dropped = 0;
+        }
+        let written = self.put(batch);
+        self.dropped += lines(&batch[written..]);
+    }
+
     /// How many bytes were written.
-    fn append(&mut self, bytes: &[u8]) -> usize {
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        if self.torn && self.put_raw(b"\n") == 0 {
+            return 0;
+        }
+        let written = self.put_raw(bytes);
+        self.torn = written > 0 && bytes[written - 1] != b'\n';
+        written
+    }
+
+    fn put_raw(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
             match self.file.write(&bytes[written..]) {
@@ -72,18 +123,41 @@ impl LogFile {
         written
     }
 
-    /// A file that cannot be put aside is emptied instead: the bound holds in any case.
-    fn rotate(&mut self) {
-        let mut old = self.path.clone().into_os_string();
-        old.push(".1");
-        let replaced = std::fs::rename(&self.path, &old).and_then(|()| open(&self.path));
-        match replaced {
-            Ok(file) => self.file = file,
+    /// When no next file can be made, this one is emptied instead: the bound holds in any case.
+    fn begin_next(&mut self) {
+        match open(&numbered(&self.stem, self.number + 1)) {
+            Ok(file) => {
+                if let Some(old) = self.number.checked_sub(1) {
+                    // What stays goes with the pod's directory.
+                    let _ = std::fs::remove_file(numbered(&self.stem, old));
+                }
+                self.number += 1;
+                self.file = file;
+            }
             Err(_) if self.file.set_len(0).is_ok() => {}
             Err(_) => return,
         }
-        self.length = 0;
+        (self.length, self.torn) = (0, false);
     }
+}
+
+/// One line of a file.
+fn record(batch: &mut Vec<u8>, time: &str, mark: char, text: &[u8]) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(batch, "{time} {mark} ");
+    batch.extend_from_slice(text);
+    batch.push(b'\n');
+}
+
+fn lines(batch: &[u8]) -> u64 {
+    batch.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// `api.stdout.7`.
+pub(crate) fn numbered(stem: &Path, number: u64) -> PathBuf {
+    let mut path = stem.to_owned().into_os_string();
+    path.push(format!(".{number}"));
+    path.into()
 }
 
 /// Appending, so that an emptied file begins at its beginning.
@@ -94,33 +168,65 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn small(directory: &Path) -> LogFile {
-        LogFile { length_max: 8, ..LogFile::create(directory, "api.stdout").unwrap() }
+    pub(crate) fn small(directory: &Path, length_max: u64) -> LogFile {
+        LogFile { length_max, ..LogFile::create(directory, "api.stdout").unwrap() }
+    }
+
+    pub(crate) fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn read(directory: &Path, number: u64) -> String {
+        std::fs::read_to_string(numbered(&directory.join("api.stdout"), number)).unwrap()
     }
 
     #[test]
-    fn a_full_file_is_put_aside_and_one_old_file_stays() {
+    fn each_line_has_its_time_and_whether_it_is_finished() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = small(directory.path());
-        for text in ["aaaaaaaa", "bbbb", "bbbb", "cc"] {
-            log.write(text.as_bytes());
+        let mut log = LogFile::create(directory.path(), "api.stdout").unwrap();
+        log.write(b"one\n\ntw", at(0));
+        log.write(b"o\n", at(1));
+        let expected = "1970-01-01T00:00:00.000000Z F one\n1970-01-01T00:00:00.000000Z F \n\
+                        1970-01-01T00:00:00.000000Z P tw\n1970-01-01T00:00:01.000000Z F o\n";
+        assert_eq!(read(directory.path(), 0), expected);
+        assert_eq!(TIME_BYTES, "1970-01-01T00:00:00.000000Z".len());
+    }
+
+    #[test]
+    fn a_long_line_is_written_in_pieces() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = LogFile::create(directory.path(), "api.stdout").unwrap();
+        let mut line = vec![b'x'; PIECE_BYTES_MAX + 1];
+        line.push(b'\n');
+        log.write(&line, at(0));
+        let text = read(directory.path(), 0);
+        let marks: Vec<_> = text.lines().map(|line| &line[TIME_BYTES + 1..TIME_BYTES + 2]).collect();
+        assert_eq!(marks, ["P", "F"]);
+    }
+
+    #[test]
+    fn a_full_file_is_left_behind_and_one_old_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = small(directory.path(), 8);
+        for text in ["a\n", "b\n", "c\n"] {
+            log.write(text.as_bytes(), at(0));
         }
-        let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
-        assert_eq!((read("api.stdout.1").as_str(), read("api.stdout").as_str()), ("bbbbbbbb", "cc"));
+        assert!(read(directory.path(), 1).ends_with("F b\n"));
+        assert!(read(directory.path(), 2).ends_with("F c\n"));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     #[test]
-    fn a_file_that_cannot_be_put_aside_is_emptied() {
+    fn a_file_that_cannot_be_followed_by_another_is_emptied() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = small(directory.path());
+        let mut log = small(directory.path(), 8);
         std::fs::create_dir(directory.path().join("api.stdout.1")).unwrap();
-        log.write(b"aaaaaaaaaaaa");
-        log.write(b"bb");
-        assert_eq!(std::fs::read(directory.path().join("api.stdout")).unwrap(), b"bb");
+        log.write(b"aaaaaaaaaaaa\n", at(0));
+        log.write(b"bb\n", at(0));
+        assert_eq!(read(directory.path(), 0), "1970-01-01T00:00:00.000000Z F bb\n");
     }
 
     #[test]
@@ -128,13 +234,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut log = LogFile::create(directory.path(), "api.stdout").unwrap();
         let real = std::mem::replace(&mut log.file, File::options().write(true).open("/dev/full").unwrap());
-        log.write(b"12345");
-        log.write(b"678");
-        assert_eq!(log.dropped(), 8);
+        log.write(b"1\n2\n", at(0));
+        log.write(b"3\n", at(0));
+        assert_eq!(log.dropped(), 3);
         log.file = real;
-        log.write(b"x");
-        let text = std::fs::read_to_string(directory.path().join("api.stdout")).unwrap();
-        assert_eq!(text, "[podrun: 8 bytes were dropped here, the disk was full]\nx");
+        log.torn = true;
+        log.write(b"x\n", at(0));
+        let text = read(directory.path(), 0);
+        let texts: Vec<_> = text.lines().map(|line| line.split(" F ").nth(1).unwrap_or_default()).collect();
+        assert_eq!(texts, ["", "[podrun: 3 lines were dropped here, the disk was full]", "x"]);
         assert_eq!(log.dropped(), 0);
     }
 }

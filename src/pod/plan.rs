@@ -2,6 +2,8 @@
 //!
 //! The launcher writes its whole plan; fields that are not named here are its own.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::cgroup::plan::CgroupPlan;
@@ -13,6 +15,9 @@ pub struct PlanRecord {
     pub cgroup: CgroupPlan,
     /// How long the ordered stop may take; `None`: for ever.
     pub stop_timeout_ms: Option<u64>,
+    /// Words for people and scripts.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// The apps, in the order of their start.
     pub apps: Vec<AppRecord>,
 }

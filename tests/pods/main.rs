@@ -18,6 +18,7 @@ mod foreground;
 mod identity;
 mod lifecycle;
 mod limits;
+mod look;
 mod memory;
 mod orphans;
 mod root;

@@ -5,7 +5,8 @@ function __podrun_complete
     set -l lines ($before[1] complete -- $before[2..-1] "$current" 2>/dev/null)
     if test "$lines[1]" = files
         __fish_complete_path "$current"
-    else if test (count $lines) -gt 1
+    end
+    if test (count $lines) -gt 1
         printf '%s\n' $lines[2..-1]
     end
 end

@@ -7,13 +7,12 @@ _podrun() {
         # Behind `--flag=` only the value is a path.
         compset -P '--*='
         _files
-        return
     fi
     local line
     for line in "${(@)lines[2,-1]}"; do
         words_and_helps+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
     done
-    _describe -V 'podrun' words_and_helps
+    (( $#words_and_helps )) && _describe -V 'podrun' words_and_helps
 }
 if [[ $funcstack[1] == _podrun ]]; then
     _podrun "$@"

@@ -2,6 +2,8 @@
 //!
 //! Keys are added over time and never change their meaning; a key that says nothing is left out.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use podrun_abi::event::{End, OomLevel, StopReason};
 use serde::Serialize;
@@ -16,7 +18,7 @@ pub const SCHEMA: u32 = 1;
 /// A pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the keys are their own words, and docs/pod-lifecycle.md lists them")]
+#[expect(missing_docs, reason = "the keys are their own words, and docs/json.md lists them")]
 pub struct PodJson {
     pub schema: u32,
     pub id: String,
@@ -35,6 +37,8 @@ pub struct PodJson {
     pub started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub incomplete: bool,
     #[serde(flatten)]
     pub usage: UsageJson,
@@ -46,7 +50,7 @@ pub struct PodJson {
 /// An app.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the keys are their own words, and docs/pod-lifecycle.md lists them")]
+#[expect(missing_docs, reason = "the keys are their own words, and docs/json.md lists them")]
 pub struct AppJson {
     pub name: String,
     pub state: &'static str,
@@ -83,7 +87,7 @@ pub struct AppJson {
 
 /// What a group uses and may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the keys are their own words, and docs/pod-lifecycle.md lists them")]
+#[expect(missing_docs, reason = "the keys are their own words, and docs/json.md lists them")]
 pub struct UsageJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_current_bytes: Option<u64>,
@@ -132,6 +136,7 @@ impl Status {
             created_at: identity.created_ms.and_then(rfc3339),
             started_at: self.started_ms.and_then(rfc3339),
             ended_at: self.ended_ms.and_then(rfc3339),
+            labels: BTreeMap::new(),
             incomplete: self.incomplete,
             usage: UsageJson::default(),
             apps: self.apps.iter().map(AppStatus::to_json).collect(),
@@ -141,6 +146,16 @@ impl Status {
 }
 
 impl AppStatus {
+    /// How long it ran, or has been running by now.
+    #[must_use]
+    pub fn time_ms(&self, now_ms: u64) -> Option<u64> {
+        match (&self.state, self.started_ms) {
+            (AppState::Ended(outcome), _) => Some(outcome.ran_ms),
+            (_, Some(started)) if !self.is_over() => Some(now_ms.saturating_sub(started)),
+            _ => None,
+        }
+    }
+
     /// The whole status of the app.
     #[must_use]
     pub fn to_json(&self) -> AppJson {
@@ -189,7 +204,9 @@ pub fn rfc3339(time_ms: u64) -> Option<String> {
     Some(time.to_string())
 }
 
-fn phase_word(phase: &Phase) -> &'static str {
+/// The state in one word.
+#[must_use]
+pub fn phase_word(phase: &Phase) -> &'static str {
     match phase {
         Phase::Preparing => "preparing",
         Phase::Starting => "starting",

@@ -1,0 +1,186 @@
+//! `podrun inspect`: everything that is known of a pod or an app, as JSON.
+//!
+//! The status, the plan, and for each isolator three values: what the manifest asks for, what was written, and what
+//! the kernel says at this moment. Paths are absolute. docs/json.md lists the keys.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use super::{cat, status};
+use crate::cgroup::limits::app_group;
+use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
+use crate::cli::InspectArgs;
+use crate::error::{EXIT_NOT_FOUND, Note};
+use crate::manifest::isolators_in_toml;
+use crate::output::write_json;
+use crate::pod::Pod;
+use crate::pod::plan::PlanRecord;
+use crate::pod::root::Root;
+use crate::pod::status::json::{AppJson, PodJson, SCHEMA};
+use crate::spec::{Limits, Spec};
+
+#[derive(Serialize)]
+struct InspectedPod {
+    #[serde(flatten)]
+    status: PodJson,
+    directory: PathBuf,
+    has_launcher: bool,
+    cgroups: Vec<GroupJson>,
+    limits: Vec<LimitJson>,
+    /// As `plan -o json` prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct InspectedApp {
+    schema: u32,
+    pod: String,
+    pod_id: String,
+    #[serde(flatten)]
+    status: AppJson,
+    cgroups: Vec<GroupJson>,
+    limits: Vec<LimitJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<serde_json::Value>,
+}
+
+/// A group in one hierarchy.
+#[derive(Serialize)]
+struct GroupJson {
+    version: Version,
+    controllers: Vec<String>,
+    path: PathBuf,
+    /// Whether it is there at this moment.
+    exists: bool,
+}
+
+/// One file that carries an isolator.
+#[derive(Serialize)]
+struct LimitJson {
+    /// `pod` or `app.NAME`.
+    scope: String,
+    key: String,
+    /// In TOML, as the manifest means it; not there when podrun sets it for another key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<String>,
+    file: PathBuf,
+    written: String,
+    /// Not there when the group is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<String>,
+}
+
+/// Prints what is known.
+///
+/// # Errors
+/// When there is no such pod or app.
+pub fn run(root: &Root, args: &InspectArgs) -> Result<u8> {
+    let pod = root.find(&args.pod.pod)?;
+    let told = pod.status();
+    let json = status::complete(&pod, &told, pod.is_alive());
+    let plan = pod.plan().ok();
+    let spec = cat::spec(&pod).ok();
+    match &args.pod.app {
+        None => write_json(&of_pod(&pod, json, plan.as_ref(), spec.as_ref()))?,
+        Some(name) => {
+            let app = json.apps.into_iter().find(|app| app.name == *name);
+            let app = app
+                .ok_or_else(|| anyhow!("pod `{}` has no app `{name}`", pod.name()))
+                .code(EXIT_NOT_FOUND)?;
+            write_json(&of_app(&pod, app, plan.as_ref(), spec.as_ref()))?;
+        }
+    }
+    Ok(0)
+}
+
+fn of_pod(pod: &Pod, status: PodJson, plan: Option<&PlanRecord>, spec: Option<&Spec>) -> InspectedPod {
+    let cgroup = plan.map(|plan| &plan.cgroup);
+    InspectedPod {
+        status,
+        directory: pod.path().to_owned(),
+        has_launcher: pod.is_alive() && pod.has_launcher(),
+        cgroups: cgroup.map(|cgroup| groups(cgroup, "")).unwrap_or_default(),
+        limits: cgroup.map(|cgroup| limits(cgroup, spec, |_| true)).unwrap_or_default(),
+        plan: pod.plan_json().ok(),
+    }
+}
+
+fn of_app(pod: &Pod, status: AppJson, plan: Option<&PlanRecord>, spec: Option<&Spec>) -> InspectedApp {
+    let cgroup = plan.map(|plan| &plan.cgroup);
+    let group = app_group(&status.name);
+    let planned = pod.plan_json().ok().and_then(|plan| {
+        let apps = plan.get("apps")?.as_array()?;
+        apps.iter().find(|app| app.get("name").is_some_and(|name| *name == *status.name)).cloned()
+    });
+    InspectedApp {
+        schema: SCHEMA,
+        pod: pod.name().to_owned(),
+        pod_id: pod.id().to_string(),
+        cgroups: cgroup.map(|cgroup| groups(cgroup, &group)).unwrap_or_default(),
+        limits: cgroup.map(|cgroup| limits(cgroup, spec, |name| name == group)).unwrap_or_default(),
+        plan: planned,
+        status,
+    }
+}
+
+fn directory(plan: &CgroupPlan, joined: &Joined, group: &str) -> PathBuf {
+    // Joining nothing would add a slash.
+    let pod = joined.mount_point.join(&joined.parent).join(&plan.pod_group);
+    if group.is_empty() { pod } else { pod.join(group) }
+}
+
+fn groups(plan: &CgroupPlan, group: &str) -> Vec<GroupJson> {
+    let json = |joined: &Joined| {
+        let path = directory(plan, joined, group);
+        let controllers = joined.controllers.clone();
+        GroupJson { version: joined.version, controllers, exists: path.is_dir(), path }
+    };
+    plan.hierarchies.iter().map(json).collect()
+}
+
+/// Every file that was written in the groups that are wanted.
+fn limits(plan: &CgroupPlan, spec: Option<&Spec>, wanted: impl Fn(&str) -> bool) -> Vec<LimitJson> {
+    let mut limits = Vec::new();
+    for group in plan.groups.iter().filter(|group| wanted(&group.name)) {
+        for setting in &group.settings {
+            let Some(joined) = plan.hierarchies.get(setting.hierarchy) else { continue };
+            let file = directory(plan, joined, &group.name).join(&setting.file);
+            limits.push(LimitJson {
+                scope: scope(group),
+                asked: spec.and_then(|spec| asked(spec, group, &setting.key)),
+                key: setting.key.clone(),
+                kernel: read(&file),
+                written: setting.value.clone(),
+                file,
+            });
+        }
+    }
+    limits
+}
+
+fn scope(group: &Group) -> String {
+    match group.name.strip_prefix("app-") {
+        Some(app) => format!("app.{app}"),
+        None if group.name.is_empty() => "pod".to_owned(),
+        None => group.name.clone(),
+    }
+}
+
+fn asked(spec: &Spec, group: &Group, key: &str) -> Option<String> {
+    let limits: &Limits = match group.name.strip_prefix("app-") {
+        Some(name) => &spec.apps.iter().find(|app| app.name == name)?.limits,
+        None => &spec.pod.limits,
+    };
+    isolators_in_toml(limits).into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+/// What the kernel says, bounded, without its newline.
+fn read(file: &Path) -> Option<String> {
+    let mut text = String::new();
+    std::fs::File::open(file).ok()?.take(1 << 16).read_to_string(&mut text).ok()?;
+    Some(text.trim_end().to_owned())
+}

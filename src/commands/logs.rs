@@ -1,0 +1,276 @@
+//! `podrun logs`: what the apps of a pod have written, from the files of `run -d`.
+//!
+//! The streams are merged by the times in their files, and go through the same [`Prefixer`] as in the foreground.
+//! Everything goes to standard output: this is a reading of a record, not the apps' own output.
+
+use std::collections::VecDeque;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
+
+use crate::cli::pods::{Moment, StreamName};
+use crate::cli::{Globals, LogsArgs};
+use crate::error::{EXIT_NOT_FOUND, EXIT_USAGE, Note};
+use crate::output::prefix::{LINE_BYTES_MAX, Outputs, Prefixer, Style};
+use crate::output::write_stderr;
+use crate::pod::Pod;
+use crate::pod::log::{LogReader, Next, Piece};
+use crate::pod::root::Root;
+
+/// How long `--follow` waits before it looks for more: shortly while there is something, longer when there is not.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+
+/// Prints what was written, and with `--follow` what is being written.
+///
+/// # Errors
+/// When there is no such pod or app, or its output was not kept.
+pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
+    let root = Root::open(&globals.root)?;
+    let (pod, apps) = subject(&root, args)?;
+    let directory = pod.log_dir();
+    if !directory.is_dir() {
+        return Err(anyhow!("the output of pod `{}` was not kept", pod.name()))
+            .hint("only `run -d` keeps it; without it the apps write to where podrun was started");
+    }
+    let style = match (args.no_log_prefix, globals.color.stdout()) {
+        (true, _) => Style::Raw,
+        (false, true) => Style::Colored,
+        (false, false) => Style::Plain,
+    };
+    let now = Timestamp::now();
+    let window =
+        Window { since: args.since.map(|since| since.at(now)), until: args.until.map(|until| until.at(now)) };
+    let prefixer = Prefixer::new(apps.iter().map(String::as_str), style, Outputs::Together);
+    let page = Page::new(prefixer, args.timestamps, 2 * apps.len());
+    match print(&pod, args, sources(&directory, &apps, args.stream)?, (window, page)) {
+        Err(error) if is_closed(&error) => Ok(0),
+        other => other.map(|()| 0),
+    }
+}
+
+/// The reader of standard output is gone, and has seen what it wanted.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The pod, and those of its apps that are asked for.
+fn subject(root: &Root, args: &LogsArgs) -> Result<(Pod, Vec<String>)> {
+    let Some(first) = args.pods.first() else { return Err(anyhow!("no pod was named")) };
+    let pod = root.find(&first.pod)?;
+    let status = pod.status();
+    let mut wanted = Vec::new();
+    let mut all = false;
+    for address in &args.pods {
+        if root.find(&address.pod)?.id() != pod.id() {
+            return Err(anyhow!("cannot print the output of several pods at once")).code(EXIT_USAGE);
+        }
+        match &address.app {
+            None => all = true,
+            Some(app) if status.app(app).is_none() => {
+                return Err(anyhow!("pod `{}` has no app `{app}`", pod.name())).code(EXIT_NOT_FOUND);
+            }
+            Some(app) => wanted.push(app.clone()),
+        }
+    }
+    let names = status.apps.into_iter().map(|app| app.name);
+    Ok((pod, names.filter(|name| all || wanted.contains(name)).collect()))
+}
+
+/// Which times are wanted.
+#[derive(Clone, Copy)]
+struct Window {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Window {
+    fn holds(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
+    }
+}
+
+/// One stream of one app.
+struct Source {
+    /// As the prefixer counts.
+    index: usize,
+    name: String,
+    reader: LogReader,
+    next: Option<Piece>,
+}
+
+fn sources(directory: &Path, apps: &[String], only: Option<StreamName>) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for (number, app) in apps.iter().enumerate() {
+        for (slot, (stream, word)) in
+            [(StreamName::Stdout, "stdout"), (StreamName::Stderr, "stderr")].into_iter().enumerate()
+        {
+            if only.is_some_and(|only| only != stream) {
+                continue;
+            }
+            let name = format!("{app}.{word}");
+            let reader = LogReader::open(directory, &name)
+                .with_context(|| format!("cannot read the output in `{}`", directory.display()))?;
+            sources.extend(reader.map(|reader| Source {
+                index: 2 * number + slot,
+                name,
+                reader,
+                next: None,
+            }));
+        }
+    }
+    Ok(sources)
+}
+
+impl Source {
+    /// Looks at what comes next.
+    fn peek(&mut self) -> Result<Option<&Piece>> {
+        while self.next.is_none() {
+            match self.reader.next_piece().with_context(|| format!("cannot read `{}`", self.name))? {
+                Next::Piece(piece) => self.next = Some(piece),
+                Next::Gap => {
+                    write_stderr(&format!("podrun: some of {} was removed before it was read\n", self.name))
+                }
+                Next::Nothing => break,
+            }
+        }
+        Ok(self.next.as_ref())
+    }
+
+    /// The next line up to its end, or as far as it is there; one that is very long in pieces.
+    fn take_line(&mut self) -> Result<Option<Piece>> {
+        let Some(mut line) = self.peek()?.cloned() else { return Ok(None) };
+        self.next = None;
+        while !line.is_end() && line.text.len() < LINE_BYTES_MAX && self.peek()?.is_some() {
+            line.text.extend(self.next.take().map(|piece| piece.text).unwrap_or_default());
+        }
+        Ok(Some(line))
+    }
+}
+
+/// The source whose next piece is the oldest.
+fn oldest(sources: &mut [Source]) -> Result<Option<(Timestamp, usize)>> {
+    let mut oldest: Option<(Timestamp, usize)> = None;
+    for (position, source) in sources.iter_mut().enumerate() {
+        if let Some(piece) = source.peek()?
+            && oldest.is_none_or(|(time, _)| piece.time < time)
+        {
+            oldest = Some((piece.time, position));
+        }
+    }
+    Ok(oldest)
+}
+
+/// The output as it goes out.
+struct Page {
+    prefixer: Prefixer,
+    out: BufWriter<io::Stdout>,
+    with_times: bool,
+    /// Per stream: what comes next begins a line.
+    at_start: Vec<bool>,
+}
+
+impl Page {
+    fn new(prefixer: Prefixer, with_times: bool, streams: usize) -> Self {
+        let out = BufWriter::with_capacity(64 * 1024, io::stdout());
+        Self { prefixer, out, with_times, at_start: vec![true; streams] }
+    }
+
+    fn put(&mut self, index: usize, piece: &Piece) -> io::Result<()> {
+        let Some(at_start) = self.at_start.get_mut(index) else { return Ok(()) };
+        let mut text = Vec::new();
+        if self.with_times && *at_start {
+            text = format!("{:.3} ", piece.time).into_bytes();
+        }
+        *at_start = piece.is_end();
+        text.extend_from_slice(&piece.text);
+        let (out, mut written) = (&mut self.out, Ok(()));
+        self.prefixer.write(index, &text, Instant::now(), |bytes| written = out.write_all(bytes));
+        written
+    }
+
+    /// Unfinished lines whose time has come, and everything that waits.
+    fn flush(&mut self) -> io::Result<()> {
+        let (out, mut written) = (&mut self.out, Ok(()));
+        self.prefixer.tick(Instant::now(), |_, bytes| written = out.write_all(bytes));
+        written.and_then(|()| self.out.flush())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        for index in 0..self.at_start.len() {
+            let (out, mut written) = (&mut self.out, Ok(()));
+            self.prefixer.end(index, |bytes| written = out.write_all(bytes));
+            written?;
+            if !std::mem::replace(&mut self.at_start[index], true) {
+                self.out.write_all(b"\n")?;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+fn print(
+    pod: &Pod,
+    args: &LogsArgs,
+    mut sources: Vec<Source>,
+    (window, mut page): (Window, Page),
+) -> Result<()> {
+    print_so_far(&mut sources, args.tail, window, &mut page)?;
+    if args.follow {
+        follow(pod, &mut sources, window, &mut page)?;
+    }
+    Ok(page.finish()?)
+}
+
+/// Until the pod is over, or what comes is too late to be wanted.
+fn follow(pod: &Pod, sources: &mut [Source], window: Window, page: &mut Page) -> Result<()> {
+    let mut pause = PAUSES.0;
+    loop {
+        // Life first: what a pod that is over has written is all there.
+        let is_over = !pod.is_alive() || window.until.is_some_and(|until| Timestamp::now() > until);
+        while let Some((_, position)) = oldest(sources)? {
+            let source = &mut sources[position];
+            pause = PAUSES.0;
+            if let Some(piece) = source.next.take().filter(|piece| window.holds(piece.time)) {
+                page.put(source.index, &piece)?;
+            }
+        }
+        page.flush()?;
+        if is_over {
+            return Ok(());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// What was there when it was asked for; a pod that writes without pause does not make this last for ever.
+fn print_so_far(sources: &mut [Source], tail: Option<usize>, window: Window, page: &mut Page) -> Result<()> {
+    let asked = Timestamp::now();
+    let mut last: VecDeque<(usize, Piece)> = VecDeque::new();
+    while let Some((_, position)) = oldest(sources)?.filter(|(time, _)| *time <= asked) {
+        let source = &mut sources[position];
+        let Some(line) = source.take_line()?.filter(|line| window.holds(line.time)) else { continue };
+        match tail {
+            None => page.put(source.index, &line)?,
+            Some(count) => {
+                last.push_back((source.index, line));
+                last.drain(..last.len().saturating_sub(count));
+            }
+        }
+    }
+    last.iter().try_for_each(|(index, line)| page.put(*index, line))?;
+    Ok(())
+}
+
+impl Moment {
+    fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(time) => now.checked_sub(time).unwrap_or(Timestamp::MIN),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! [`look`]: what this host has of all that pods may need, for `podrun doctor`.
+//!
+//! Other than [`super::probe`], which looks with the eyes of one spec, this looks at everything; and nothing that
+//! is missing is an error. No verdict is given here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{AccessFlags, access};
+
+use super::{Host, cgroup, probe, read_bounded};
+use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
+use crate::launch;
+use crate::manifest;
+use crate::plan::{self, Request};
+use crate::spec::{Limits, Spec};
+use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
+
+/// What this host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abilities {
+    /// Our effective user id.
+    pub euid: u32,
+    /// Our effective capabilities, bit n for capability n.
+    pub capabilities: u64,
+    /// The kernel's release, such as `6.1.0-13-amd64`.
+    pub kernel: String,
+    /// Where stage1 is, or why it was not found.
+    pub stage1: Result<PathBuf, String>,
+    /// Kinds of namespaces that pods need and the kernel does not have, or allows none of.
+    pub namespaces_missing: Vec<&'static str>,
+    /// The overlay file system is loaded or built in.
+    pub overlay: bool,
+    /// Where pods are recorded.
+    pub directory: PathBuf,
+    /// It, or the nearest directory above it that exists, can be written.
+    pub directory_writable: bool,
+    /// RLIMIT_NOFILE, hard.
+    pub nofile: u64,
+    /// systemd is PID 1.
+    pub systemd: bool,
+    /// The mounted hierarchies, in words.
+    pub hierarchies: Vec<String>,
+    /// The cgroup2 tree has `cgroup.kill`.
+    pub cgroup_kill: bool,
+    /// Every isolator, and whether it can be enforced.
+    pub isolators: Vec<Isolator>,
+}
+
+/// An isolator as this host sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolator {
+    /// The manifest's key.
+    pub key: &'static str,
+    /// Why it cannot be enforced, and what to do about it.
+    pub refused: Option<(String, Option<String>)>,
+}
+
+/// Looks at this machine; pods would be recorded in `directory`.
+///
+/// # Errors
+/// Only when `/proc` is not there.
+pub fn look(directory: &Path) -> anyhow::Result<Abilities> {
+    let hierarchies = cgroup::hierarchies()?;
+    let (_, nofile) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?;
+    let v2 = hierarchies.v2.as_ref();
+    let directory = std::path::absolute(directory).context("cannot find the working directory")?;
+    Ok(Abilities {
+        euid: nix::unistd::geteuid().as_raw(),
+        capabilities: capabilities(&text("/proc/self/status")),
+        kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+        stage1: launch::stage1_path().map_err(|error| format!("{error:#}")),
+        namespaces_missing: namespaces_missing(),
+        overlay: text("/proc/filesystems").lines().any(|line| line.trim() == "nodev\toverlay"),
+        directory_writable: writable(&directory),
+        directory,
+        nofile,
+        systemd: Path::new("/run/systemd/system").is_dir(),
+        hierarchies: words(&hierarchies),
+        // The root of the tree has no such file, the groups below it do.
+        cgroup_kill: v2.is_some_and(has_kill),
+        isolators: isolators()?,
+    })
+}
+
+fn text(path: &str) -> String {
+    String::from_utf8_lossy(&read_bounded(Path::new(path)).unwrap_or_default()).into_owned()
+}
+
+/// The line `CapEff:` of proc_pid_status(5).
+fn capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn namespaces_missing() -> Vec<&'static str> {
+    let allowed = |name: &str| {
+        let limit = text(&format!("/proc/sys/user/max_{name}_namespaces"));
+        limit.trim() != "0"
+    };
+    let there = |name: &str| Path::new("/proc/self/ns").join(name).exists();
+    let mut kinds = vec!["pid", "mnt", "uts", "ipc", "cgroup"];
+    kinds.retain(|name| !there(name) || !allowed(name));
+    kinds
+}
+
+/// A root is made with everything above it when the first pod is run.
+fn writable(directory: &Path) -> bool {
+    let nearest = directory.ancestors().find(|path| path.exists());
+    nearest.is_some_and(|path| path.is_dir() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok())
+}
+
+/// Such as `v1: cpu, memory, pids` and `cgroup2: no controllers`.
+fn words(hierarchies: &Hierarchies) -> Vec<String> {
+    let v1: Vec<&str> = hierarchies.v1.iter().flat_map(|h| &h.controllers).map(String::as_str).collect();
+    let v2 = hierarchies.v2.as_ref().map(|v2| {
+        let found = text(&v2.mount_point.join("cgroup.controllers").to_string_lossy());
+        let names: Vec<&str> = found.split_whitespace().collect();
+        let names = if names.is_empty() { "no controllers".to_owned() } else { names.join(", ") };
+        format!("cgroup2: {names}")
+    });
+    let v1 = (!v1.is_empty()).then(|| format!("v1: {}", v1.join(", ")));
+    v2.into_iter().chain(v1).collect()
+}
+
+fn has_kill(v2: &Hierarchy) -> bool {
+    let in_group = |dir: &Path| dir.join("cgroup.kill").exists();
+    let own = v2.own_dir().is_some_and(|own| in_group(&own));
+    own || std::fs::read_dir(&v2.mount_point)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| in_group(&entry.path()))))
+}
+
+/// A pod that asks for nothing.
+const PLAIN: &str =
+    "version = 1\n[pod]\nname = \"doctor\"\n[app.doctor]\nrootfs = \"/\"\nexec = [\"/bin/true\"]\n";
+
+/// Each one is asked of the same host alone; the host was looked at with the eyes of a spec that wants them all.
+fn isolators() -> anyhow::Result<Vec<Isolator>> {
+    let plain = manifest::read(PLAIN).spec.context("cannot read doctor's own manifest")?;
+    let set = |numbers: &[u32]| NumberSet(numbers.iter().copied().collect());
+    let with =
+        |limits: Limits| Spec { pod: crate::spec::PodSpec { limits, ..plain.pod.clone() }, ..plain.clone() };
+    let everything =
+        wanted(set(&[0]), set(&[0])).into_iter().fold(Limits::default(), |all, (_, one)| both(all, one));
+    let host = probe(&with(everything))?;
+    let (cpus, mems) = match &host.cgroups.cpuset {
+        Ok(facts) => (facts.cpus.clone(), facts.mems.clone()),
+        Err(_) => (set(&[0]), set(&[0])),
+    };
+    let judge = |(key, limits)| Isolator { key, refused: refused(key, &with(limits), &host) };
+    Ok(wanted(cpus, mems).into_iter().map(judge).collect())
+}
+
+fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String>)> {
+    let request = Request { id: "doctor".to_owned(), name: None };
+    let refusals = plan::resolve(spec, host, &request).err()?;
+    let wanted = format!("pod.isolators.{key}");
+    let refusal = refusals.into_iter().find(|refusal| refusal.path == wanted)?;
+    let reason = refusal.message.strip_prefix(&format!("{key}: ")).unwrap_or(&refusal.message).to_owned();
+    Some((reason, refusal.hint))
+}
+
+/// Each isolator alone, in the order in which they are explained.
+fn wanted(cpus: NumberSet, mems: NumberSet) -> Vec<(&'static str, Limits)> {
+    const BYTES: Option<Ceiling> = Some(Ceiling::At(64 << 20));
+    let none = Limits::default;
+    vec![
+        ("memory-max", Limits { memory_max: BYTES, ..none() }),
+        ("memory-high", Limits { memory_high: BYTES, ..none() }),
+        ("memory-low", Limits { memory_low: BYTES, ..none() }),
+        ("memory-min", Limits { memory_min: BYTES, ..none() }),
+        ("memory-swap-max", Limits { memory_max: BYTES, memory_swap_max: BYTES, ..none() }),
+        ("cpus", Limits { cpus: Some(CpuAmount(1_000_000)), ..none() }),
+        ("cpu-weight", Limits { cpu_weight: Some(CpuWeight::Weight(100)), ..none() }),
+        ("cpuset", Limits { cpuset: Some(cpus), ..none() }),
+        ("cpuset-mems", Limits { cpuset_mems: Some(mems), ..none() }),
+        ("pids-max", Limits { pids_max: Some(Ceiling::At(64)), ..none() }),
+    ]
+}
+
+fn both(one: Limits, other: Limits) -> Limits {
+    Limits {
+        memory_max: one.memory_max.or(other.memory_max),
+        memory_high: one.memory_high.or(other.memory_high),
+        memory_low: one.memory_low.or(other.memory_low),
+        memory_min: one.memory_min.or(other.memory_min),
+        memory_swap_max: one.memory_swap_max.or(other.memory_swap_max),
+        cpus: one.cpus.or(other.cpus),
+        cpu_weight: one.cpu_weight.or(other.cpu_weight),
+        cpuset: one.cpuset.or(other.cpuset),
+        cpuset_mems: one.cpuset_mems.or(other.cpuset_mems),
+        pids_max: one.pids_max.or(other.pids_max),
+        on_missing: one.on_missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_those_in_effect() {
+        let status =
+            "Name:\tx\nCapPrm:\t0000000000000001\nCapEff:\t00000000a80425fb\nCapBnd:\t000001ffffffffff\n";
+        assert_eq!(capabilities(status), 0xa804_25fb);
+        assert_eq!(capabilities(""), 0);
+    }
+
+    #[test]
+    fn this_host_is_looked_at_as_a_whole() {
+        let found = look(Path::new("/run/podrun")).unwrap();
+        assert!(!found.kernel.is_empty() && found.nofile > 0 && !found.hierarchies.is_empty(), "{found:?}");
+        let keys: Vec<_> = found.isolators.iter().map(|isolator| isolator.key).collect();
+        let table = crate::manifest::keys::KEYS.iter().filter_map(|key| {
+            let name = key.path.strip_prefix("@.isolators.")?;
+            (key.support == crate::manifest::keys::Support::Supported && name != "on-missing").then_some(name)
+        });
+        assert_eq!(keys, table.collect::<Vec<_>>(), "every isolator that works is judged");
+    }
+}

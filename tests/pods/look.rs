@@ -1,0 +1,265 @@
+//! `logs`, `inspect`, `cat`, `graph`, `wait`, `doctor`, and the waiting and filtering flags of `status` and `ps`.
+
+use std::time::Duration;
+
+use crate::harness::{Lab, Running, app, pod, sys, wait_until};
+
+const UP: &str = "on-term 0 ; say up ; pause";
+
+/// In the background, as most of this file needs it.
+fn detached(lab: &Lab, manifest: &str) {
+    let path = lab.manifest(manifest);
+    lab.call(&["run", "-d", path.to_str().unwrap()]).expect_code(0);
+}
+
+fn stop(lab: &Lab, pod: &str) {
+    lab.call(&["stop", pod]).expect_code(0);
+    lab.wait_until_empty();
+}
+
+fn sh(name: &str, script: &str, keys: &str) -> String {
+    format!("[app.{name}]\nrootfs = \"/\"\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{keys}\n")
+}
+
+#[test]
+fn logs_print_every_stream_of_every_app_under_its_name() {
+    let Some(lab) = Lab::open() else { return };
+    let apps = [app("api", "say one ; warn two", ""), app("worker", "say three", "depends-on = [\"api\"]")];
+    detached(&lab, &pod("bg", "exit-policy = \"all-exited\"", &apps));
+    lab.wait_until_empty();
+    let all = lab.call(&["logs", "bg"]).expect_code(0);
+    let mut lines: Vec<&str> = all.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["api    | one", "api    | two", "worker | three"], "{all}");
+    let one = lab.call(&["logs", "--no-log-prefix", "--stream", "stderr", "bg"]).expect_code(0);
+    assert_eq!(one.stdout, "two\n");
+    let one = lab.call(&["logs", "bg/worker"]).expect_code(0);
+    assert_eq!(one.stdout, "worker | three\n");
+    lab.call(&["logs", "bg/nobody"]).expect_code(4);
+    lab.call(&["logs", "nobody"]).expect_code(4);
+}
+
+#[test]
+fn logs_cut_by_lines_and_by_time() {
+    let Some(lab) = Lab::open() else { return };
+    detached(&lab, &pod("bg", "", &[sh("a", "for i in 1 2 3 4 5; do echo $i; done; printf end", "")]));
+    lab.wait_until_empty();
+    let raw = |flags: &[&str]| {
+        let arguments = [&["logs", "--no-log-prefix"], flags, &["bg"]].concat();
+        lab.call(&arguments).expect_code(0).stdout
+    };
+    assert_eq!(raw(&["-n", "2"]), "5\nend\n");
+    assert_eq!(raw(&["--tail=0"]), "");
+    assert_eq!(raw(&["--since", "1h"]).lines().count(), 6);
+    assert_eq!(raw(&["--since", "2100-01-01T00:00:00Z"]), "");
+    assert_eq!(raw(&["--until", "2020-01-01T00:00:00Z"]), "");
+    let timed = raw(&["-t", "-n", "2"]);
+    let first = timed.lines().next().unwrap();
+    assert!(first.len() == "2026-11-23T02:40:14.123Z 5".len() && first.ends_with("Z 5"), "{timed}");
+    lab.call(&["logs", "--since", "yesterday", "bg"]).expect_code(2).expect_stderr(&["2026-11-23T02:00:00Z"]);
+}
+
+/// Each line once and in order, over many files, while they are written and removed.
+#[test]
+fn logs_follow_over_rotations() {
+    const LINES: usize = 110_000;
+    let Some(lab) = Lab::open() else { return };
+    let script = format!("sleep 2; seq -f %0200.0f 1 {LINES}; sleep 1");
+    let app = sh("a", &script, "");
+    detached(&lab, &pod("bg", "", &[app]));
+    let follower = Running::spawn(&mut lab.podrun(&["logs", "-f", "--no-log-prefix", "bg"]));
+    let followed = follower.wait().expect_code(0);
+    lab.wait_until_empty();
+    let files = std::fs::read_dir(lab.pod_dirs()[0].join("log")).unwrap().flatten();
+    let last = files.filter_map(|entry| entry.path().extension()?.to_str()?.parse::<u32>().ok()).max();
+    assert!(last >= Some(2), "the files were rotated at least twice: {last:?}");
+    if followed.stderr.contains("was removed before it was read") {
+        // It says so, which is all that can be asked of a reader that is slower than the app.
+        return;
+    }
+    let mut expected = 1;
+    for line in followed.stdout.lines() {
+        assert_eq!(line.trim_start_matches('0'), expected.to_string());
+        expected += 1;
+    }
+    assert_eq!(expected, LINES + 1);
+}
+
+#[test]
+fn logs_of_a_pod_in_the_foreground_were_not_kept() {
+    let Some(lab) = Lab::open() else { return };
+    lab.run(&pod("one", "", &[app("a", "exit 0", "")])).expect_code(0);
+    lab.call(&["logs", "one"]).expect_code(1).expect_stderr(&["not kept", "hint:"]);
+}
+
+#[test]
+fn wait_returns_the_code_of_what_it_waited_for() {
+    let Some(lab) = Lab::open() else { return };
+    let apps = [app("a", "sleep 0.5 ; exit 3", ""), app("b", "exit 0", "")];
+    detached(&lab, &pod("bg", "", &apps));
+    lab.call(&["wait", "bg/b"]).expect_code(0);
+    lab.call(&["wait", "bg"]).expect_code(3);
+    lab.call(&["wait", "bg/a"]).expect_code(3);
+    lab.call(&["wait", "--any", "bg/b", "bg/a"]).expect_code(0);
+    lab.call(&["wait", "--condition", "ready", "bg"]).expect_code(3).expect_stderr(&["was not ready"]);
+    // These are 125, as for `run`: another code might be that of an app.
+    lab.call(&["wait", "nobody"]).expect_code(125).expect_stderr(&["nobody"]);
+    lab.call(&["wait", "--no-such-flag"]).expect_code(125);
+    lab.wait_until_empty();
+}
+
+#[test]
+fn wait_ends_with_124_when_its_time_is_over() {
+    let Some(lab) = Lab::open() else { return };
+    detached(&lab, &pod("bg", "", &[app("a", UP, "")]));
+    lab.call(&["wait", "--condition", "ready", "bg", "bg/a"]).expect_code(0);
+    lab.call(&["wait", "--timeout", "50ms", "bg"]).expect_code(124).expect_stderr(&["`bg` has not ended"]);
+    lab.call(&["status", "--wait=50ms", "bg"]).expect_code(124);
+    let ready = lab.call(&["status", "--wait-ready", "bg"]).expect_code(0);
+    assert!(ready.stdout.contains("running"), "{ready}");
+    let waiting = Running::spawn(&mut lab.podrun(&["status", "--wait", "bg"]));
+    stop(&lab, "bg");
+    let ended = waiting.wait().expect_code(3);
+    assert!(ended.stdout.contains("stopped"), "{ended}");
+}
+
+#[test]
+fn inspect_compares_what_was_asked_with_what_the_kernel_says() {
+    let Some(lab) = Lab::open() else { return };
+    let api = app("api", UP, "isolators.memory-max = \"25MiB\"\nisolators.pids-max = 7");
+    detached(&lab, &pod("bg", "isolators.cpus = \"800m\"", &[api]));
+    let json = lab.call(&["inspect", "bg"]).expect_code(0).json();
+    assert_eq!((&json["schema"], &json["name"]), (&1.into(), &"bg".into()));
+    let limits = json["limits"].as_array().unwrap();
+    let find = |key: &str| limits.iter().find(|limit| limit["key"] == key).unwrap();
+    assert_eq!(find("memory-max")["asked"], "\"25MiB\"");
+    assert_eq!(
+        (&find("memory-max")["kernel"], &find("pids-max")["kernel"]),
+        (&"26214400".into(), &"7".into())
+    );
+    assert_eq!((&find("cpus")["scope"], &find("cpus")["asked"]), (&"pod".into(), &"0.8".into()));
+    for limit in limits {
+        let file = limit["file"].as_str().unwrap();
+        let kernel = std::fs::read_to_string(file).unwrap();
+        assert!(file.starts_with('/') && kernel.trim() == limit["kernel"], "{limit}");
+    }
+    let json = lab.call(&["inspect", "bg/api"]).expect_code(0).json();
+    assert_eq!((&json["pod"], &json["state"]), (&"bg".into(), &"running".into()));
+    let groups = json["cgroups"].as_array().unwrap();
+    assert!(groups.iter().all(|group| group["path"].as_str().unwrap().ends_with("/app-api")), "{json}");
+    assert_eq!(json["plan"]["argv"][0], "/bin/probe");
+    stop(&lab, "bg");
+    let json = lab.call(&["inspect", "bg"]).expect_code(0).json();
+    assert!(json["limits"][0].get("kernel").is_none(), "{json}");
+    lab.call(&["inspect", "bg/nobody"]).expect_code(4);
+}
+
+#[test]
+fn cat_prints_the_manifest_and_what_it_leaves_out() {
+    let Some(lab) = Lab::open() else { return };
+    let path = lab.manifest(&pod("one", "", &[app("a", "exit 0", "")]));
+    lab.call(&["run", path.to_str().unwrap()]).expect_code(0);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(lab.call(&["cat", "one"]).expect_code(0).stdout.trim_end(), text.trim_end());
+    lab.call(&["run", "--name", "other", path.to_str().unwrap()]).expect_code(0);
+    let effective = lab.call(&["cat", "--effective", "other"]).expect_code(0).stdout;
+    for line in ["name = \"other\"", "stop-timeout = \"10s\"", "rootfs-mode = \"overlay\"", "# cpus: not set"]
+    {
+        assert!(effective.lines().any(|found| found == line), "{line}\n{effective}");
+    }
+    let again = lab.manifest(&effective);
+    lab.call(&["run", "--name", "again", again.to_str().unwrap()]).expect_code(0);
+    lab.call(&["cat", "nobody"]).expect_code(4);
+}
+
+#[test]
+fn graph_takes_manifests_and_pods() {
+    let Some(lab) = Lab::open() else { return };
+    let apps = [app("api", "exit 0", "depends-on = [\"db\"]"), app("db", "exit 0", "")];
+    let path = lab.manifest(&pod("one", "", &apps));
+    let of_file = lab.call(&["graph", path.to_str().unwrap()]).expect_code(0).stdout;
+    assert!(of_file.contains("2     api  db     ends the pod"), "{of_file}");
+    lab.call(&["run", path.to_str().unwrap()]).expect_code(0);
+    assert_eq!(lab.call(&["graph", "one"]).expect_code(0).stdout, of_file);
+    let dot = lab.call(&["graph", "-o", "dot", "one"]).expect_code(0).stdout;
+    assert!(dot.contains("\"db\" -> \"api\";"), "{dot}");
+    lab.call(&["graph", "nobody"]).expect_code(4);
+}
+
+#[test]
+fn doctor_says_what_this_host_can_enforce() {
+    let Some(lab) = Lab::open() else { return };
+    let text = lab.call(&["doctor"]).expect_code(0).stdout;
+    let is_path = |line: &&str| line.contains("/");
+    assert!(text.lines().filter(|line| !is_path(line)).all(|line| line.chars().count() <= 80), "{text}");
+    let json = lab.call(&["doctor", "-o", "json"]).expect_code(0).json();
+    let verdict = |name: &str| {
+        let findings = json["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["name"] == name).unwrap_or_else(|| panic!("{name}"))["verdict"]
+            .clone()
+    };
+    assert_eq!(verdict("memory-max"), "ok");
+    assert_eq!(verdict("memory-high"), if lab.is_unified() { "ok" } else { "limited" });
+    let quiet = lab.call(&["doctor", "-q"]).expect_code(0);
+    assert_eq!(quiet.stdout, "");
+    std::fs::create_dir(lab.root()).unwrap();
+    std::os::unix::fs::chown(lab.root(), Some(1), None).unwrap();
+    std::fs::set_permissions(lab.root(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let bad = lab.call(&["doctor"]).expect_code(1);
+    assert!(bad.stdout.contains("bad      directory"), "{bad}");
+    std::fs::remove_dir(lab.root()).unwrap();
+}
+
+#[test]
+fn ps_filters_pods_and_lists_apps() {
+    let Some(lab) = Lab::open() else { return };
+    lab.run(&pod("over", "labels = { tier = \"back\" }", &[app("x", "exit 3", "")])).expect_code(3);
+    detached(&lab, &pod("bg", "labels = { tier = \"front\" }", &[app("a", UP, ""), app("b", UP, "")]));
+    let names = |flags: &[&str]| -> Vec<String> {
+        let arguments = [&["ps", "--no-heading"], flags].concat();
+        let listed = lab.call(&arguments).expect_code(0).stdout;
+        listed.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&["-a", "--filter", "label=tier"]), ["over", "bg"]);
+    assert_eq!(names(&["-a", "--filter", "label=tier=back"]), ["over"]);
+    assert_eq!(names(&["--filter", "state=ended"]), ["over"]);
+    assert_eq!(names(&["--filter", "name=b", "--filter", "state=running"]), ["bg"]);
+    assert_eq!(names(&["--filter", "name=b", "--filter", "state=ended"]), Vec::<String>::new());
+    assert_eq!(names(&["-a", "--filter", "state=running", "--filter", "state=ended"]), ["over", "bg"]);
+    assert_eq!(names(&["--apps"]), ["bg", "bg"]);
+    let apps = lab.call(&["ps", "--apps", "-o", "json"]).expect_code(0).json();
+    assert_eq!((&apps["apps"][1]["pod"], &apps["apps"][1]["name"]), (&"bg".into(), &"b".into()));
+    let quiet = lab.call(&["ps", "--apps", "-q"]).expect_code(0).stdout;
+    lab.call(&["status", quiet.lines().next().unwrap()]).expect_code(0);
+    lab.call(&["ps", "--filter", "colour=red"]).expect_code(2).expect_stderr(&["label"]);
+    lab.call(&["ps", "--filter", "state=red"]).expect_code(2).expect_stderr(&["boot_failed"]);
+    stop(&lab, "bg");
+}
+
+/// A follower does not keep anything alive, and ends by Ctrl-C.
+#[test]
+fn logs_follow_shows_what_comes_and_can_be_interrupted() {
+    let Some(lab) = Lab::open() else { return };
+    detached(
+        &lab,
+        &pod(
+            "bg",
+            "",
+            &[app(
+                "a",
+                "say first ; wait-file /tmp/go 60 ; say second ; on-term 0 ; pause",
+                "rootfs-mode = \"writable\"",
+            )],
+        ),
+    );
+    let follower = Running::spawn(&mut lab.podrun(&["logs", "-f", "-n", "5", "bg"]));
+    follower.wait_for("a      | first\n");
+    std::fs::write(lab.rootfs().join("tmp/go"), "").unwrap();
+    follower.wait_for("a      | second\n");
+    follower.signal(libc::SIGINT);
+    assert_eq!(follower.wait().code, 130);
+    let pidfd = sys::pidfd(lab.stage1_pid()).unwrap();
+    assert!(!sys::ends_within(&pidfd, Duration::ZERO));
+    stop(&lab, "bg");
+    wait_until("the pod has ended", || lab.call(&["status", "bg"]).code == 3);
+}
