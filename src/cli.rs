@@ -49,7 +49,7 @@ pub struct Cli {
 
 /// For `-h`: every command, on the screen that is there.
 const COMMANDS: &str = "\
-Write manifests    check  explain  plan  graph
+Write manifests    check  explain  schema  plan  graph
 Run pods           run  wait  stop  kill
 Look at pods       ps  status  logs  inspect  cat
 Clean up           rm  gc
@@ -60,6 +60,7 @@ const COMMANDS_LONG: &str = "\
 Write manifests:
   check       Say what is wrong with manifests, and start nothing
   explain     Say what a key of a manifest or the code of a problem means
+  schema      Print the JSON Schema of manifests, for editors
   plan        Say what `run` would do on this host
   graph       Show in which order the apps start, and why
 
@@ -119,6 +120,14 @@ pub enum Command {
     Check(CheckArgs),
     /// Say what a key of a manifest or the code of a problem means
     Explain(ExplainArgs),
+    /// Print the JSON Schema of manifests, for editors
+    #[command(after_long_help = "\
+Examples:
+  podrun schema > schema-v1.json
+
+The first line `#:schema file:///usr/share/podrun/schema-v1.json` of a manifest tells editors
+with Even Better TOML or tombi where it is.")]
+    Schema,
     /// Say what `run` would do on this host
     Plan(PlanArgs),
     /// Show in which order the apps start, and why

@@ -19,6 +19,7 @@ mod plan;
 mod ps;
 mod rm;
 mod run;
+mod schema;
 mod status;
 mod stop;
 mod usage;
@@ -51,6 +52,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Plan(args) => plan::run(&cli.globals, args),
         Command::Check(args) => check::run(&cli.globals, args),
         Command::Explain(args) => explain::run(args),
+        Command::Schema => schema::run(),
         Command::Ps(args) => ps::run(&root()?, args),
         Command::Logs(args) => logs::run(&cli.globals, args),
         Command::Inspect(args) => inspect::run(&root()?, args),

@@ -20,6 +20,7 @@ mod render;
 #[cfg(test)]
 mod row_tests;
 pub mod rules;
+pub mod schema;
 mod source;
 mod syntax;
 #[cfg(test)]

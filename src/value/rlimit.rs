@@ -25,6 +25,12 @@ const NAMES: [(&str, u32); 16] = [
     ("rttime", libc::RLIMIT_RTTIME),
 ];
 
+/// All names.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    NAMES.iter().map(|(name, _)| *name).collect()
+}
+
 /// The number of a resource from its name.
 ///
 /// # Errors
