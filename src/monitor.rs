@@ -24,7 +24,7 @@ use podrun_abi::event::{Event, Record, StopReason};
 use podrun_abi::failure::StartFailure;
 
 use crate::launch::{self, Launched};
-use crate::sys::pidfd;
+use crate::sys::{pidfd, text};
 use intent::{Intent, Signals};
 use sink::Sink;
 use teller::Teller;
@@ -129,6 +129,7 @@ fn read_records(
     teller: &mut Teller<'_>,
 ) -> anyhow::Result<()> {
     let mut packet = vec![0; PACKET_BYTES_MAX];
+    let mut up = false;
     loop {
         let length = match recv(launched.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
             Ok(0) | Err(Errno::EAGAIN | Errno::ECONNRESET) => break,
@@ -144,9 +145,14 @@ fn read_records(
                 launched.cgroup.remove_apps();
             }
             Event::BootFailed { failure } => ending.boot_failure = Some(failure.clone()),
+            Event::Up => up = true,
             _ => {}
         }
         teller.record(&record, sink);
+    }
+    // What a start took is not needed beside a running pod.
+    if up && ending.ended.is_none() {
+        text::give_back();
     }
     Ok(())
 }

@@ -8,4 +8,5 @@ pub mod memfd;
 pub mod mount;
 pub mod pidfd;
 pub mod tasks;
+pub mod text;
 pub mod xattr;
