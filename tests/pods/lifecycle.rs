@@ -197,6 +197,21 @@ fn app_and_50_children_that_ignore_sigterm_are_dead_within_2_s() {
     assert_eq!(outcome.end, End::Signaled { signal: libc::SIGKILL, core: false });
 }
 
+/// Pids that are gone before anybody can signal them: `cgroup.kill`, or v1's freezer, takes all of them at once.
+#[test]
+fn app_whose_pids_change_all_the_time_is_killed() {
+    let Some(lab) = Lab::open() else { return };
+    let words = "ignore-term ; churn 4 ; say ready ; pause";
+    let churn = app("churn", words, "essential = false\nisolators.pids-max = 50");
+    let running = lab.start(&pod("one", "", &[churn, app("other", "on-term 0 ; pause", "")]));
+    running.wait_for("ready");
+    lab.call(&["stop", "-t", "100ms", "one/churn"]).expect_code(0);
+    assert_eq!(lab.end("churn"), End::Signaled { signal: libc::SIGKILL, core: false });
+    assert_eq!(lab.group_file("pids", "app-churn", "cgroup.procs"), "", "processes of the app are left");
+    running.signal(libc::SIGTERM);
+    running.wait();
+}
+
 /// The pod's own stop timeout cuts short what the apps' would allow.
 #[test]
 fn stop_timeout_of_the_pod_bounds_the_whole_stop() {

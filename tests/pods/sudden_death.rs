@@ -29,10 +29,10 @@ fn killed_launcher_leads_to_the_ordered_stop() {
 fn gc_waits_for_a_pod_in_its_ordered_stop() {
     let Some(lab) = Lab::open() else { return };
     let words = "ignore-term ; say up ; pause";
-    let running = lab.start(&pod("one", "", &[app("a", words, "stop-timeout = \"1s\"")]));
+    let running = lab.start(&pod("one", "", &[app("a", words, "stop-timeout = \"2s\"")]));
     running.wait_for("up");
-    running.signal(libc::SIGKILL);
-    running.wait();
+    running.kill();
+    assert_ne!(lab.processes(), Vec::<i32>::new(), "the pod is over before gc begins");
     lab.call(&["gc"]).expect_code(0);
     assert_eq!(lab.processes(), Vec::<i32>::new());
     assert_eq!(lab.groups_left(), Vec::<std::path::PathBuf>::new());
@@ -43,10 +43,10 @@ fn gc_with_force_does_not_wait() {
     let Some(lab) = Lab::open() else { return };
     let words = "ignore-term ; say up ; pause";
     let running =
-        lab.start(&pod("one", "stop-timeout = \"50s\"", &[app("a", words, "stop-timeout = \"50s\"")]));
+        lab.start(&pod("one", "stop-timeout = \"10m\"", &[app("a", words, "stop-timeout = \"10m\"")]));
     running.wait_for("up");
-    running.signal(libc::SIGKILL);
-    running.wait();
+    running.kill();
+    assert_ne!(lab.processes(), Vec::<i32>::new(), "the pod is over before gc begins");
     let swept = lab.call(&["gc", "--force"]).expect_code(0);
     assert!(swept.time < std::time::Duration::from_secs(15) * slowness(), "{swept}");
     assert_eq!(lab.processes(), Vec::<i32>::new());

@@ -24,6 +24,50 @@ fn memory_high_low_and_min_are_the_kernels() {
     running.wait().expect_code(0);
 }
 
+/// CLONE_INTO_CGROUP: whoever was forked elsewhere and moved would have been counted there for a moment.
+#[test]
+fn stage1_and_apps_are_born_in_their_groups() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let apps = [app("a", APP, LIMITED), app("b", "on-term 0 ; pause", "depends-on = [\"a\"]")];
+    let running = lab.start(&pod("one", "", &apps));
+    wait_until("both apps run", || lab.events_so_far().contains("\"up\""));
+    let groups = lab.groups_left();
+    let of =
+        |name: &str| groups.iter().find(|group| group.to_string_lossy().contains(name)).expect("a group");
+    for group in [of("/supervisor"), of("/podrun-launcher-"), of("/app-a"), of("/app-b")] {
+        let peak = std::fs::read_to_string(group.join("pids.peak")).unwrap();
+        assert_eq!(peak.trim(), "1", "{}", group.display());
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+}
+
+/// nsdelegate (cgroups(7)): the limits of a cgroup namespace's root are out of reach from inside. An app that may mount
+/// makes its view writable, and still lifts none of its own.
+#[test]
+fn app_that_may_mount_cannot_lift_its_own_limits() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let words = "remount-rw /sys/fs/cgroup ; write /sys/fs/cgroup/memory.max max ; \
+                 write /sys/fs/cgroup/pids.max max ; mkdir /sys/fs/cgroup/own ; limit memory-max ; exit 0";
+    let keys = format!("capabilities = [\"SYS_ADMIN\"]\n{LIMITED}");
+    let ended = lab.run(&pod("one", "", &[app("a", words, &keys)])).expect_code(0);
+    for wanted in [
+        "remount-rw /sys/fs/cgroup ok",
+        "write /sys/fs/cgroup/memory.max EPERM",
+        "write /sys/fs/cgroup/pids.max EPERM",
+        "mkdir /sys/fs/cgroup/own ok",
+    ] {
+        assert!(ended.stdout.lines().any(|line| line == wanted), "no `{wanted}`\n{ended}");
+    }
+    assert_eq!(ended.value("memory-max"), (32 << 20).to_string());
+}
+
 /// `podrun run` as a unit of systemd, outside of the lab's groups.
 fn systemd_run(lab: &Lab, flags: &[&str]) -> Command {
     let path = lab.manifest(&pod("one", "", &[app("a", APP, LIMITED)]));

@@ -118,8 +118,6 @@ impl Groups {
         self.all.iter().any(|(hierarchy, _)| hierarchy.is_unified())
     }
 
-    /// What a launcher joins. On a unified host a group of its own, delegated as systemd does it: there the group
-    /// that hands controllers down can hold no process.
     /// Nearly all of the CPU when others want some too: what else runs on the machine is one entity or many beside
     /// this one group, and a test that measures shares is not to measure that.
     pub fn take_precedence(&self) {
@@ -130,6 +128,8 @@ impl Groups {
         }
     }
 
+    /// What a launcher joins. On a unified host a group of its own, delegated as systemd does it: there the group
+    /// that hands controllers down can hold no process.
     pub fn open_procs(&self) -> Vec<File> {
         let open = |(hierarchy, path): &(Hierarchy, PathBuf)| {
             let path = if hierarchy.is_unified() { self.delegate_group(path) } else { path.clone() };

@@ -1,5 +1,6 @@
 //! [`Lab`]: one test's own podrun root, app root and cgroups, and the proof that nothing of its pods is left.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -216,8 +217,23 @@ impl Lab {
     /// The pid, outside, of stage1 of the only running pod.
     #[track_caller]
     pub fn stage1_pid(&self) -> i32 {
-        let text = self.group_file("", "supervisor", "cgroup.procs");
-        text.parse().unwrap_or_else(|_| panic!("not one pid in `supervisor`: `{text}`"))
+        let pids: BTreeSet<i32> = self.stage1_pids().collect();
+        assert_eq!(pids.len(), 1, "not one process in the groups of a supervisor: {pids:?}");
+        pids.into_iter().next().expect("one")
+    }
+
+    /// The supervisor of a pod is there, which comes after all groups and limits.
+    pub fn stage1_lives(&self) -> bool {
+        self.stage1_pids().next().is_some()
+    }
+
+    /// In every hierarchy that has such a group.
+    fn stage1_pids(&self) -> impl Iterator<Item = i32> {
+        let groups = self.groups_left().into_iter().filter(|group| group.ends_with("supervisor"));
+        groups.flat_map(|group| {
+            let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>()
+        })
     }
 
     /// Groups of pods that are there, in all hierarchies.

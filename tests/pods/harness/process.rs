@@ -125,6 +125,12 @@ impl Running {
         self.stderr.wait_for(text, || self.stdout.text());
     }
 
+    /// Kills it, and does not wait for what holds its output still, as a pod does that has lost its launcher.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the process is still there");
+        self.child.wait().expect("a child can be waited for");
+    }
+
     /// Waits for its end, far beyond what it takes.
     #[track_caller]
     pub fn wait(self) -> Ended {

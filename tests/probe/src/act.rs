@@ -125,6 +125,25 @@ pub fn children(count: u64) -> Outcome {
     Ok(())
 }
 
+/// So many chains of processes, each of which forks the next one and ends: a pid that is read somewhere is gone
+/// before anybody can signal it.
+pub fn churn(chains: u64) -> Outcome {
+    for _ in 0..chains {
+        match sys::fork() {
+            Ok(0) => loop {
+                // No room for another process: tried again, as a process that stays.
+                if matches!(sys::fork(), Ok(child) if child != 0) {
+                    sys::exit_now(0);
+                }
+            },
+            Ok(_) => (),
+            Err(errno) => return Err(errno),
+        }
+    }
+    say(&format!("churn {chains}"));
+    Ok(())
+}
+
 /// So many beats, so many milliseconds apart; prints the longest time between two of them.
 pub fn heartbeat(interval_ms: u64, count: u64) -> Outcome {
     let mut longest = Duration::ZERO;

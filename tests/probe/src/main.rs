@@ -64,6 +64,7 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "ignore-term" => act::ignore_term(),
         "on-term" => act::on_term(arguments),
         "children" => act::children(number(arguments, 0)),
+        "churn" => act::churn(number(arguments, 0)),
         "heartbeat" => act::heartbeat(number(arguments, 0), number(arguments, 1)),
         "exit" => std::process::exit(i32::try_from(number(arguments, 0)).unwrap_or(255)),
         "kill-self" => act::kill_self(signal(arguments, 0)),
