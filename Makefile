@@ -8,7 +8,7 @@ CARGO ?= cargo
 IDLE_SECONDS ?= 60
 ROUNDS ?= 40
 FUZZ_SECONDS ?= 60
-LANE ?= host
+LANE ?= all
 TEST ?=
 
 .PHONY: help hello build test bench fuzz install deb check fmt lint doc clean

@@ -9,6 +9,8 @@ RELEASES = ["bookworm", "trixie", "forky"]  # systemd 252, 257 and the newest th
 PACKAGES = ["systemd", "systemd-sysv", "systemd-container", "dbus", "dbus-user-session", "libpam-systemd", "passwd",
             "uidmap", "procps", "iproute2", "kmod", "busybox-static"]
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# In namespaces of its own: when it is killed, nothing of it goes on and no mount is left.
+MMDEBSTRAP = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"]
 DISK_BYTES = 4 << 30
 GUEST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest")
 
@@ -20,7 +22,7 @@ def text_of(*command):
 def mirror():
     found = text_of("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages", "Label: Debian")
     if not found:
-        raise RuntimeError("apt knows no Debian mirror here; run apt-get update first")
+        raise RuntimeError("apt knows no Debian mirror here")
     return found.split()[0]
 
 
@@ -34,7 +36,7 @@ def build_image(path, release):
     """Makes PATH/disk, PATH/kernel and PATH/initrd."""
     tree, log = path + "/tree", path + "/log"
     hooks = [f"{GUEST}/kernel", f"copy-in {GUEST}/setup {GUEST}/agent /tmp", 'chroot "$1" sh /tmp/setup']
-    command = ["mmdebstrap", "--variant=minbase", "--format=directory", "--include=" + ",".join(PACKAGES),
+    command = [*MMDEBSTRAP, "--variant=minbase", "--format=directory", "--include=" + ",".join(PACKAGES),
                *("--aptopt=" + setting for setting in [*apt_settings(), 'Acquire::Languages "none"']),
                *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")),
                *("--customize-hook=" + hook for hook in hooks),
@@ -51,5 +53,5 @@ def build_image(path, release):
         disk.truncate(DISK_BYTES)
     # No journal: a disk that is thrown away need not survive a crash.
     subprocess.run(["mke2fs", "-qt", "ext4", "-O", "^has_journal", "-m0", "-E", "nodiscard", "-d", tree, path + "/disk"],
-                   check=True)
+                   check=True, preexec_fn=dies_with_us)
     shutil.rmtree(tree)

@@ -36,8 +36,8 @@ def qemu_version():
 
 
 class Machine:
-    def __init__(self, image, mode, scratch, disk, state=None):
-        self.console_path = scratch + "/console"
+    def __init__(self, image, mode, disk, state=None):
+        self.console_file = os.memfd_create("console")
         sockets = {name: socket.socketpair() for name in (*PORTS, "qmp")}
         self.ports = {name: pair[0] for name, pair in sockets.items()}
         ends = {name: pair[1] for name, pair in sockets.items()}
@@ -48,7 +48,7 @@ class Machine:
                    "-device", "virtio-blk-pci,drive=disk",
                    "-fsdev", "local,id=host,path=/,security_model=none,multidevs=remap,readonly=on",
                    "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
-                   "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
+                   "-chardev", f"file,id=console,path=/proc/self/fd/{self.console_file}", "-serial", "chardev:console",
                    "-chardev", f"socket,id=qmp,fd={ends['qmp'].fileno()}", "-mon", "chardev=qmp,mode=control",
                    "-device", "virtio-serial-pci"]
         for name in PORTS:
@@ -57,8 +57,7 @@ class Machine:
         if state:
             command += ["-incoming", "exec:exec cat " + shlex.quote(state)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=dies_with_us,
-                                        pass_fds=[end.fileno() for end in ends.values()],
-                                        env={**os.environ, "TMPDIR": scratch})
+                                        pass_fds=[self.console_file, *(end.fileno() for end in ends.values())])
         for end in ends.values():
             end.close()
 
@@ -67,7 +66,8 @@ class Machine:
         self.process.wait()
 
     def console(self):
-        with open(self.console_path, errors="replace") as file:
+        with open(self.console_file, errors="replace", closefd=False) as file:
+            file.seek(0)
             return file.read()[-3000:]
 
     def run(self, script, seconds):
@@ -114,10 +114,10 @@ class Machine:
             time.sleep(0.05)
 
 
-def boot_and_save(path, image, mode, scratch):
+def boot_and_save(path, image, mode):
     """Makes PATH/disk and PATH/ram: a machine whose systemd has reached `running`."""
-    subprocess.run(["cp", "--sparse=always", image + "/disk", path + "/disk"], check=True)
-    machine = Machine(image, mode, scratch, disk=path + "/disk")
+    subprocess.run(["cp", "--sparse=always", image + "/disk", path + "/disk"], check=True, preexec_fn=dies_with_us)
+    machine = Machine(image, mode, disk=path + "/disk")
     try:
         control = machine.ports["control"]
         control.settimeout(BOOT_SECONDS)
