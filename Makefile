@@ -24,7 +24,7 @@ help:
 	@echo 'make check    what a commit must pass without root: fmt, lint, doc'
 
 build:
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked -p podrun -p podrun-stage1 -p podrun-probe
 
 hello: build
 	$(BIN)/podrun run manifests/hello.toml
