@@ -200,24 +200,49 @@ fn heads_and_keys() -> impl Iterator<Item = (Head, &'static Key)> {
 }
 
 fn parts(head: Head, key: &'static Key) -> impl Iterator<Item = &'static str> {
-    let own = key.path.trim_start_matches(['@', '%']).trim_start_matches('.');
-    head.iter().copied().chain(own.split('.'))
+    head.iter().copied().chain(own_path(key).split('.'))
 }
 
-/// The part of a key's path that follows `path`: nothing when it ends there too; `None` when it goes elsewhere.
+/// The part of a key's path that follows `path`: nothing when it ends there too; `None` when it goes elsewhere. Every
+/// start looks each key of the manifest up, in the whole table: it compares and allocates nothing.
 fn behind(head: Head, key: &'static Key, path: &[&str]) -> Option<Option<&'static str>> {
-    let mut wanted = parts(head, key);
-    for given in path {
-        // `mount[3]` is a table of the list `mount[]`.
-        let fits = |part: &str| match part.strip_suffix(']') {
-            Some(list) => given.ends_with(']') && given.starts_with(list),
-            None => part == "*" || part == *given,
-        };
-        if !wanted.next().is_some_and(fits) {
+    if path.len() <= head.len() {
+        let agree = head.iter().zip(path).all(|(part, given)| fits(part, given));
+        let next = head.get(path.len()).copied();
+        return agree.then(|| next.or_else(|| own_path(key).split('.').next()));
+    }
+    let (above, inner) = path.split_at(head.len());
+    if !head.iter().zip(above).all(|(part, given)| fits(part, given)) {
+        return None;
+    }
+    let mut rest = Some(own_path(key));
+    for given in inner {
+        let (part, behind) = first_part(rest?);
+        if !fits(part, given) {
             return None;
         }
+        rest = behind;
     }
-    Some(wanted.next())
+    Some(rest.map(|rest| first_part(rest).0))
+}
+
+fn own_path(key: &'static Key) -> &'static str {
+    key.path.trim_start_matches(['@', '%']).trim_start_matches('.')
+}
+
+/// `mount[3]` is a table of the list `mount[]`.
+fn fits(part: &str, given: &str) -> bool {
+    match part.strip_suffix(']') {
+        Some(list) => given.ends_with(']') && given.starts_with(list),
+        None => part == "*" || part == given,
+    }
+}
+
+fn first_part(path: &'static str) -> (&'static str, Option<&'static str>) {
+    match path.bytes().position(|byte| byte == b'.') {
+        Some(dot) => (&path[..dot], Some(&path[dot + 1..])),
+        None => (path, None),
+    }
 }
 
 impl Key {
