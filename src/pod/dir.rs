@@ -86,7 +86,10 @@ impl PodDir {
             created_ms: record::now_ms(),
             launcher: Process::this()?,
         };
-        record::write_whole(&path, POD, &serde_json::to_vec(&record)?)?;
+        // Nobody sees half of it: the directory is not a pod's yet.
+        record::create_new(&path.join(POD))
+            .and_then(|mut file| file.write_all(&serde_json::to_vec(&record)?))
+            .with_context(|| format!("cannot write `{}`", path.join(POD).display()))?;
         Ok(Self { id, path, lock: lock.into(), directory, record })
     }
 
@@ -161,7 +164,10 @@ impl PodDir {
     /// # Errors
     /// When something of it cannot be removed.
     pub fn discard(self, root: &Root) -> Result<()> {
-        gc::remove_record(root, Some(&self.record.name), &self.id, &self.path)
+        let remains = gc::retire(root, Some(&self.record.name), &self.id, &self.path)?;
+        // Nobody sees it any more. A file that is open when it is removed costs a disk more than one that is not.
+        drop(self.lock);
+        gc::remove_remains(&remains)
     }
 
     /// Makes the control socket and listens on it; non-blocking.

@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -209,15 +209,24 @@ fn is_cut_off(path: &Path) -> bool {
     read.is_ok() && last != [b'\n']
 }
 
-/// Out of sight with one rename, then away. The name first: a name that leads nowhere is free.
-pub(super) fn remove_record(root: &Root, name: Option<&str>, id: &PodId, path: &Path) -> Result<()> {
+/// Out of sight, then away.
+fn remove_record(root: &Root, name: Option<&str>, id: &PodId, path: &Path) -> Result<()> {
+    remove_remains(&retire(root, name, id, path)?)
+}
+
+/// Out of sight with one rename. The name first: a name that leads nowhere is free.
+pub(super) fn retire(root: &Root, name: Option<&str>, id: &PodId, path: &Path) -> Result<PathBuf> {
     if let Some(name) = name {
         root.release_name(name, id)?;
     }
     let remains = root.pods().join(format!("{REMAINS}{id}"));
-    std::fs::rename(path, &remains)
-        .and_then(|()| remove_tree(&remains))
-        .with_context(|| format!("cannot remove `{}`", path.display()))
+    std::fs::rename(path, &remains).with_context(|| format!("cannot remove `{}`", path.display()))?;
+    Ok(remains)
+}
+
+/// Removes what [`retire`] has taken out of sight.
+pub(super) fn remove_remains(remains: &Path) -> Result<()> {
+    remove_tree(remains).with_context(|| format!("cannot remove `{}`", remains.display()))
 }
 
 /// Removes what is no pod: directories of launchers that died before their pod had a lock and a name, those of

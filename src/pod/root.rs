@@ -88,7 +88,7 @@ impl Root {
     }
 
     fn make_directories(&self) -> Result<()> {
-        for path in [self.path.clone(), self.pods(), self.names()] {
+        for path in [self.path.clone(), self.pods(), self.names()].into_iter().filter(|path| !path.is_dir()) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.with_context(|| format!("cannot make directory `{}`", path.display()))?;
         }
