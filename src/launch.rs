@@ -1,25 +1,29 @@
-//! From a [`Plan`] to a living stage1: groups, descriptors, the boot record, the clone.
+//! From a [`Plan`] to a living stage1: groups, the boot record, the clone, the descriptors of the apps.
 //!
 //! The order is what makes it safe: everything is recorded before it exists (the pod directory holds the plan
-//! already), limits are written and read back before the first process, stage1 is found in its groups before
-//! it is told to go, and whatever fails on the way undoes what was made. Nothing here decides or waits.
+//! already), the pod's limits are written and read back before the first process and the apps' before the first app,
+//! stage1 is found in its groups before it is told to go, and whatever fails on the way undoes what was made.
+//! Nothing here decides.
+
+mod handover;
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
-use podrun_abi::boot::{App, AppCgroup, Boot, Gauge, Pod, PodFds, Stdio};
-use podrun_abi::control::{Command, Request};
+use podrun_abi::boot::{App, Boot, Pod};
+use podrun_abi::control::Command;
 
 use crate::cgroup::cgroupfs::{self, PodCgroup};
+use crate::cgroup::limits::SUPERVISOR;
 use crate::plan::{AppPlan, Plan};
 use crate::pod::dir::PodDir;
-use crate::sys::clone3::{Child, PreparedExec};
-use crate::sys::{clone3, detach, memfd, mount};
+use crate::sys::clone3::{Child, Cloned, PreparedExec};
+use crate::sys::{clone3, mount, pidfd};
 
 /// How long the undo of a failed launch may take.
 const UNDO_DEADLINE: Duration = Duration::from_secs(5);
@@ -59,11 +63,11 @@ pub enum Stream {
 ///
 /// # Errors
 /// What could not be made; nothing of it is left then.
-pub fn start(plan: &Plan, dir: &PodDir) -> anyhow::Result<Launched> {
+pub fn start(plan: &Plan, dir: &PodDir, manifest: &str) -> anyhow::Result<Launched> {
     let nofile = raise_descriptor_limit(plan.nofile)?;
     let program = Program::open()?;
     let cgroup = cgroupfs::create(&plan.cgroup)?;
-    match start_in(&Parts { plan, dir, nofile }, &program, &cgroup) {
+    match start_in(&Parts { plan, dir, manifest, nofile }, &program, &cgroup) {
         Ok((stage1, socket, outputs)) => Ok(Launched { stage1, socket, outputs, cgroup }),
         Err(error) => {
             let undone = cgroup.kill().and_then(|()| cgroup.remove(Instant::now() + UNDO_DEADLINE));
@@ -81,10 +85,13 @@ type Started = (Child, OwnedFd, Vec<Output>);
 struct Parts<'a> {
     plan: &'a Plan,
     dir: &'a PodDir,
+    /// As it was typed, for the record.
+    manifest: &'a str,
     /// The caller's RLIMIT_NOFILE, for the apps.
     nofile: (u64, u64),
 }
 
+/// Clones stage1, and makes what the apps need while it builds its mount tree on another CPU.
 fn start_in(parts: &Parts<'_>, program: &Program, cgroup: &PodCgroup) -> anyhow::Result<Started> {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
@@ -93,97 +100,98 @@ fn start_in(parts: &Parts<'_>, program: &Program, cgroup: &PodCgroup) -> anyhow:
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
     )
     .context("cannot create a socket pair")?;
-    let mut passed = Passed::default();
-    let (boot, outputs) = boot_record(parts, cgroup, &mut passed, theirs)?;
-    let text = serde_json::to_vec(&boot).context("cannot write the boot record")?;
-    let record = memfd::sealed(c"podrun-boot", &text)?;
-    let argv = vec![CString::from(c"podrun-stage1"), CString::new(record.as_raw_fd().to_string())?];
-    let record = passed.keep(record);
+    let stage1 = clone_stage1(parts.dir, program, cgroup, (&ours, &theirs))?;
+    // Or an end of stage1 would not be seen as the end of the file.
+    drop(theirs);
+    match equip(parts, cgroup, &stage1, &ours) {
+        Ok(outputs) => Ok((stage1.child, ours, outputs)),
+        Err(error) => {
+            end(&stage1.child);
+            Err(error)
+        }
+    }
+}
+
+/// stage1 inherits its end of the socket and the lock, nothing else.
+fn clone_stage1(
+    dir: &PodDir,
+    program: &Program,
+    cgroup: &PodCgroup,
+    (ours, theirs): (&OwnedFd, &OwnedFd),
+) -> anyhow::Result<Cloned> {
+    let inherited = [theirs.as_raw_fd(), dir.lock.as_raw_fd()];
+    let mut argv = vec![CString::from(c"podrun-stage1")];
+    for number in inherited {
+        argv.push(CString::new(number.to_string())?);
+    }
     let procs = cgroup.supervisor_procs()?;
-    let exec = PreparedExec {
+    clone3::spawn(&PreparedExec {
         program: program.mount.as_fd(),
         program_place: program.path.clone(),
         argv,
-        keep: passed.0.iter().map(AsRawFd::as_raw_fd).chain([parts.dir.lock.as_raw_fd()]).collect(),
+        keep: inherited.to_vec(),
         close: vec![ours.as_raw_fd()],
         into: cgroup.supervisor_into(),
         procs: procs.iter().map(AsFd::as_fd).collect(),
-    };
-    debug_assert!(exec.keep.contains(&record));
-    let stage1 = clone3::spawn(&exec)?;
-    cgroup.verify_member("supervisor", stage1.pid)?;
-    tell(&ours, Command::Go)?;
-    Ok((stage1, ours, outputs))
+    })
 }
 
-/// Sends one command to stage1.
+/// Hands over the boot record, makes the apps' groups, finds stage1 in its own, hands over the rest and says go. A
+/// stage1 that has ended meanwhile is no error here: it says why on its socket.
+fn equip(
+    parts: &Parts<'_>,
+    cgroup: &PodCgroup,
+    stage1: &Cloned,
+    socket: &OwnedFd,
+) -> anyhow::Result<Vec<Output>> {
+    let packet = handover::of_pod(&boot_record(parts), parts.dir, cgroup)?;
+    let taken = handover::send(socket, &[packet])?;
+    parts.dir.write_manifest(parts.manifest)?;
+    cgroup.add_apps()?;
+    let (packets, outputs) = handover::of_apps(parts.plan, cgroup)?;
+    stage1.executed()?;
+    let found = cgroup.verify_member(SUPERVISOR, stage1.child.pid);
+    // One that has ended is in no group.
+    if taken && (found.is_ok() || !pidfd::has_ended(stage1.child.pidfd.as_fd())?) {
+        found?;
+        if handover::send(socket, &packets)? {
+            handover::go(socket)?;
+        }
+    }
+    Ok(outputs)
+}
+
+/// Ends stage1, and with it the pod's namespaces, before anything was started in them.
+fn end(stage1: &Child) {
+    // It may have ended by itself; whoever cannot be killed or reaped shows when the groups are removed.
+    let _ = pidfd::send_signal(stage1.pidfd.as_fd(), libc::SIGKILL);
+    let _ = pidfd::reap_now(stage1.pidfd.as_fd());
+}
+
+/// Sends one command to stage1, without waiting for room.
 ///
 /// # Errors
-/// EPIPE when stage1 is gone.
+/// EPIPE when stage1 is gone, EAGAIN when it takes nothing.
 pub fn tell(socket: &OwnedFd, command: Command) -> anyhow::Result<()> {
-    let request = Request { version: podrun_abi::VERSION, command };
-    let text = serde_json::to_vec(&request).context("cannot write a command")?;
+    let text = handover::command(command)?;
     send(socket.as_raw_fd(), &text, MsgFlags::MSG_NOSIGNAL).context("cannot send a command to stage1")?;
     Ok(())
 }
 
-/// Descriptors that stage1 inherits; kept open here until the clone has happened.
-#[derive(Default)]
-struct Passed(Vec<OwnedFd>);
-
-impl Passed {
-    fn keep(&mut self, fd: OwnedFd) -> RawFd {
-        let number = fd.as_raw_fd();
-        self.0.push(fd);
-        number
-    }
-}
-
-fn boot_record(
-    parts: &Parts<'_>,
-    cgroup: &PodCgroup,
-    passed: &mut Passed,
-    socket: OwnedFd,
-) -> anyhow::Result<(Boot, Vec<Output>)> {
-    let Parts { plan, dir, nofile } = *parts;
-    let fds = PodFds {
-        launcher: passed.keep(socket),
-        control: passed.keep(dir.control()?),
-        events: passed.keep(dir.events()?),
-        lock: dir.lock.as_raw_fd(),
-    };
-    let mut outputs = Vec::with_capacity(plan.apps.len() * 2);
-    let mut apps = Vec::with_capacity(plan.apps.len());
-    for (index, app) in plan.apps.iter().enumerate() {
-        let (group, files) = cgroup.app(&app.name)?;
-        passed.0.extend(files);
-        let stdio = Stdio {
-            stdout: output(index, Stream::Stdout, passed, &mut outputs)?,
-            stderr: output(index, Stream::Stderr, passed, &mut outputs)?,
-        };
-        apps.push(boot_app(app, nofile, group, stdio));
-    }
-    let boot = Boot {
+fn boot_record(parts: &Parts<'_>) -> Boot {
+    let Parts { plan, dir, nofile, .. } = *parts;
+    Boot {
         version: podrun_abi::VERSION,
-        pod: boot_pod(plan, dir, pod_oom_hits(cgroup, passed)?),
-        fds,
+        pod: boot_pod(plan, dir),
         roots: plan.roots.clone(),
         cgroup_views: plan.cgroup.hierarchies.iter().map(|h| h.view.clone()).collect(),
         masked: plan.masked.clone(),
         read_only: plan.read_only.clone(),
-        apps,
-    };
-    Ok((boot, outputs))
+        apps: plan.apps.iter().map(|app| boot_app(app, nofile)).collect(),
+    }
 }
 
-fn pod_oom_hits(cgroup: &PodCgroup, passed: &mut Passed) -> anyhow::Result<Option<Gauge>> {
-    Ok(cgroup.pod_oom_hits()?.map(|(gauge, file)| {
-        passed.keep(file);
-        gauge
-    }))
-}
-
-fn boot_pod(plan: &Plan, dir: &PodDir, oom_hits: Option<Gauge>) -> Pod {
+fn boot_pod(plan: &Plan, dir: &PodDir) -> Pod {
     Pod {
         name: plan.pod.clone(),
         id: plan.id.clone(),
@@ -191,12 +199,11 @@ fn boot_pod(plan: &Plan, dir: &PodDir, oom_hits: Option<Gauge>) -> Pod {
         scratch: dir.path.to_string_lossy().into_owned(),
         exit_policy: plan.exit_policy,
         stop_timeout_ms: plan.stop_timeout_ms,
-        oom_hits,
     }
 }
 
 /// An app gets the caller's RLIMIT_NOFILE, not the one that was raised for launcher and stage1.
-fn boot_app(app: &AppPlan, nofile: (u64, u64), cgroup: AppCgroup, stdio: Stdio) -> App {
+fn boot_app(app: &AppPlan, nofile: (u64, u64)) -> App {
     const NOFILE: u32 = libc::RLIMIT_NOFILE;
     let mut rlimits = app.rlimits.clone();
     if !rlimits.iter().any(|&(number, _, _)| number == NOFILE) {
@@ -211,24 +218,8 @@ fn boot_app(app: &AppPlan, nofile: (u64, u64), cgroup: AppCgroup, stdio: Stdio) 
         identity: app.identity.clone(),
         rlimits,
         oom_score_adj: app.oom_score_adj,
-        cgroup,
-        stdio,
         policy: app.policy.clone(),
     }
-}
-
-/// A pipe: the writing end is passed, the reading end is ours and non-blocking.
-fn output(
-    app: usize,
-    stream: Stream,
-    passed: &mut Passed,
-    outputs: &mut Vec<Output>,
-) -> anyhow::Result<RawFd> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let (pipe, writer) = detach::pipe()?;
-    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("cannot make a pipe non-blocking")?;
-    outputs.push(Output { app, stream, pipe });
-    Ok(passed.keep(writer))
 }
 
 /// Raises the soft limit as far as this pod needs and returns what it was.

@@ -132,9 +132,11 @@ fn read_records(
     let mut up = false;
     loop {
         let length = match recv(launched.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
-            Ok(0) | Err(Errno::EAGAIN | Errno::ECONNRESET) => break,
+            Ok(0) | Err(Errno::EAGAIN) => break,
             Ok(length) => length,
-            Err(Errno::EINTR) => continue,
+            // A stage1 that failed early has left packets of ours unread, which unix(7) tells once, before what it
+            // said itself.
+            Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(e) => return Err(e).context("cannot read from stage1"),
         };
         // What comes from inside is untrusted: a packet that is no record is skipped, never acted upon.

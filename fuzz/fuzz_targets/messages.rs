@@ -7,6 +7,7 @@ use podrun::pod::status::Status;
 use podrun_abi::boot::Boot;
 use podrun_abi::control::{Reply, Request};
 use podrun_abi::event::Record;
+use podrun_abi::handover::Handover;
 use serde_json::{from_slice, to_vec};
 
 macro_rules! round_trip {
@@ -20,6 +21,7 @@ macro_rules! round_trip {
 
 fuzz_target!(|bytes: &[u8]| {
     round_trip!(Boot, bytes);
+    round_trip!(Handover, bytes);
     round_trip!(Request, bytes);
     round_trip!(Reply, bytes);
     round_trip!(Record, bytes);

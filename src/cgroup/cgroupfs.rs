@@ -1,21 +1,22 @@
 //! The driver that makes a pod's groups as directories, and the descriptors that lead into them.
 //!
-//! [`create`] makes every group of a [`CgroupPlan`], writes every setting and reads it back; on an error it
-//! undoes what it made. It decides nothing: what is written where stands in the plan. Removal is in
+//! [`create`] makes the pod's own group of a [`CgroupPlan`] and stage1's, [`PodCgroup::add_apps`] those of the apps, for
+//! which stage1 need not wait; both write every setting and read it back. On an error `create` undoes what it made. It decides nothing: what is written where stands in the plan. Removal is in
 //! [`super::remove`], and needs the plan alone. The launcher is moved only when the plan says so
 //! (`launcher_leaf`), and only out of a group of its own that could hand down no controller otherwise.
 //!
 //! This is on the way of every start: paths are relative to open directories, a setting is one open, one write
 //! and one read, and files are opened when somebody asks for them.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use podrun_abi::boot::{AppCgroup, Gauge};
+use podrun_abi::handover::{AppCgroup, Gauge};
 
 use crate::cgroup::files;
 use crate::cgroup::hierarchy::membership;
@@ -37,15 +38,18 @@ pub struct PodCgroup {
     trees: Vec<Tree>,
     /// The cgroup2 directory of `supervisor`.
     supervisor: Option<OwnedFd>,
+    /// [`PodCgroup::remove_apps`] has left nothing.
+    apps_are_gone: Cell<bool>,
 }
 
-/// Makes every group of the plan and writes every setting.
+/// Makes the pod's own group and stage1's in every hierarchy of the plan and writes their settings.
 ///
 /// # Errors
 /// The file, what was wanted and what the kernel said or shows. Nothing that was made is left then; if something
 /// is, the error says that too.
 pub fn create(plan: &CgroupPlan) -> anyhow::Result<PodCgroup> {
-    let mut pod = PodCgroup { plan: plan.clone(), trees: Vec::new(), supervisor: None };
+    let mut pod =
+        PodCgroup { plan: plan.clone(), trees: Vec::new(), supervisor: None, apps_are_gone: Cell::default() };
     match pod.build() {
         Ok(()) => Ok(pod),
         Err(error) => match pod.remove(Instant::now() + UNDO_TIME) {
@@ -66,11 +70,12 @@ impl PodCgroup {
         // The pod's own settings come before the groups below it exist: where a parent clones its cpuset into new
         // groups (`cgroup.clone_children`, cpusets(7)), theirs begin with all of its CPUs, and then the pod's
         // could not shrink below them any more.
-        let (pod, below): (Vec<&Group>, Vec<&Group>) =
-            self.plan.groups.iter().partition(|group| group.name.is_empty());
+        let first = &self.plan.groups[..FIRST_APP.min(self.plan.groups.len())];
+        let (pod, below): (Vec<&Group>, Vec<&Group>) = first.iter().partition(|group| group.name.is_empty());
         self.apply_all(&pod)?;
         for (joined, tree) in self.plan.hierarchies.iter().zip(&self.trees) {
-            make_groups(joined, tree, &self.plan.groups)?;
+            hand_down(joined, tree)?;
+            make_groups(tree, &below)?;
         }
         self.apply_all(&below)?;
         self.supervisor = match self.v2() {
@@ -78,6 +83,16 @@ impl PodCgroup {
             None => None,
         };
         Ok(())
+    }
+
+    /// Makes the groups of the apps and writes their settings.
+    ///
+    /// # Errors
+    /// The file, what was wanted and what the kernel said or shows. What was made stays until [`PodCgroup::remove`].
+    pub fn add_apps(&self) -> anyhow::Result<()> {
+        let apps: Vec<&Group> = self.plan.groups.iter().skip(FIRST_APP).collect();
+        self.trees.iter().try_for_each(|tree| make_groups(tree, &apps))?;
+        self.apply_all(&apps)
     }
 
     fn apply_all(&self, groups: &[&Group]) -> anyhow::Result<()> {
@@ -154,8 +169,7 @@ impl PodCgroup {
         Ok(())
     }
 
-    /// The descriptors that stage1 needs to start, watch and kill an app; they keep their numbers across its
-    /// execve, and the record refers to them by these.
+    /// The descriptors that stage1 needs to start, watch and kill an app, and which of them is which.
     ///
     /// # Errors
     /// One cannot be opened.
@@ -164,11 +178,10 @@ impl PodCgroup {
         // Without cgroup2 stage1 lists and kills by the first of them, and `tasks` does not list processes.
         let v1_file = if self.v2().is_some() { "tasks" } else { "cgroup.procs" };
         let mut files = self.procs(&group, OFlag::O_RDWR, v1_file)?;
-        let procs = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let procs = (0..files.len()).collect();
         let mut keep = |file: OwnedFd| {
-            let fd = file.as_raw_fd();
             files.push(file);
-            fd
+            files.len() - 1
         };
         let (mut into, mut kill, mut events, mut freezer) = (None, None, None, None);
         if let Some((_, tree)) = self.v2() {
@@ -184,7 +197,7 @@ impl PodCgroup {
         let mut gauge = |source: Option<Source<'_>>| match source {
             Some(source) => source
                 .open(&group)
-                .map(|found| found.map(|(key, scale, file)| Gauge { fd: keep(file), key, scale })),
+                .map(|found| found.map(|(key, scale, file)| Gauge { file: keep(file), key, scale })),
             None => Ok(None),
         };
         let oom_kills = gauge(self.oom_kills())?;
@@ -196,14 +209,14 @@ impl PodCgroup {
         Ok((cgroup, files))
     }
 
-    /// The counter that moves when the pod's own memory limit is hit.
+    /// The counter that moves when the pod's own memory limit is hit; its file is the only descriptor.
     ///
     /// # Errors
     /// It cannot be opened.
     pub fn pod_oom_hits(&self) -> anyhow::Result<Option<(Gauge, OwnedFd)>> {
         let Some(source) = self.oom_hits("") else { return Ok(None) };
         let found = source.open("")?;
-        Ok(found.map(|(key, scale, file)| (Gauge { fd: file.as_raw_fd(), key, scale }, file)))
+        Ok(found.map(|(key, scale, file)| (Gauge { file: 0, key, scale }, file)))
     }
 
     /// Kills every process in the pod's groups, stage1 too.
@@ -216,7 +229,8 @@ impl PodCgroup {
 
     /// Removes the apps' groups as far as nothing is in them: while stage1 is ending there is time for it.
     pub fn remove_apps(&self) {
-        remove::empty_groups(&self.trees, self.plan.groups.iter().skip(FIRST_APP));
+        let gone = remove::empty_groups(&self.trees, self.plan.groups.iter().skip(FIRST_APP));
+        self.apps_are_gone.set(gone);
     }
 
     /// Removes every group. Nothing may run in them any more, or be about to end; the deadline bounds the wait
@@ -225,7 +239,9 @@ impl PodCgroup {
     /// # Errors
     /// What is left and who is in it.
     pub fn remove(&self, deadline: Instant) -> anyhow::Result<()> {
-        remove::trees(&self.trees, &self.plan.groups, deadline)?;
+        let count = if self.apps_are_gone.get() { FIRST_APP } else { self.plan.groups.len() };
+        let groups = self.plan.groups.get(..count).unwrap_or(&self.plan.groups);
+        remove::trees(&self.trees, groups, deadline)?;
         self.plan.hierarchies.iter().try_for_each(leave_leaf)
     }
 
@@ -327,8 +343,8 @@ fn cannot_create(path: &std::path::Path, errno: Errno) -> anyhow::Error {
     anyhow!(errno).context(format!("cannot create group `{}`", path.display()))
 }
 
-/// Makes the groups below the pod's own.
-fn make_groups(joined: &Joined, tree: &Tree, groups: &[Group]) -> anyhow::Result<()> {
+/// Lets the groups below the pod's own have its controllers; v1 knows no such thing.
+fn hand_down(joined: &Joined, tree: &Tree) -> anyhow::Result<()> {
     if joined.version == Version::V2 && !joined.controllers.is_empty() {
         // Enabling a controller beside processes makes a parent threaded without an error, and then nothing can
         // be put below it (cgroup-v2.rst, "Threads").
@@ -342,7 +358,12 @@ fn make_groups(joined: &Joined, tree: &Tree, groups: &[Group]) -> anyhow::Result
         }
         enable(&tree.pod, &tree.path, &joined.controllers)?;
     }
-    for group in groups.iter().filter(|group| !group.name.is_empty()) {
+    Ok(())
+}
+
+/// Makes groups below the pod's own.
+fn make_groups(tree: &Tree, groups: &[&Group]) -> anyhow::Result<()> {
+    for group in groups {
         files::make_group(&tree.pod, &group.name)
             .map_err(|errno| cannot_create(&tree.path.join(&group.name), errno))?;
     }

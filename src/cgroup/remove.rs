@@ -218,12 +218,14 @@ pub(super) fn trees(trees: &[Tree], groups: &[Group], deadline: Instant) -> anyh
     remove_all(trees, groups, deadline, Stragglers::Wait)
 }
 
-/// Removes those of the named groups that nothing is in; the rest is left for [`trees`].
-pub(super) fn empty_groups<'g>(trees: &[Tree], groups: impl Iterator<Item = &'g Group> + Clone) {
+/// Removes those of the named groups that nothing is in; the rest is left for [`trees`]. Says whether all are gone.
+pub(super) fn empty_groups<'g>(trees: &[Tree], groups: impl Iterator<Item = &'g Group> + Clone) -> bool {
+    let mut gone = true;
     for (tree, group) in trees.iter().flat_map(|tree| groups.clone().map(move |group| (tree, group))) {
         // EBUSY: somebody is in it still, which is no fault at this point.
-        let _ = files::remove_group(&tree.pod, group.name.as_ref());
+        gone &= files::remove_group(&tree.pod, group.name.as_ref()).is_ok();
     }
+    gone
 }
 
 fn remove_all(

@@ -127,11 +127,10 @@ fn launch_in(
     let request = Request { id: dir.id.to_string(), name: args.name.clone() };
     let plan = load::plan(loaded, &request, globals.color.stderr())?;
     let context = || format!("cannot start pod `{}`", plan.pod);
-    dir.write_manifest(&loaded.text).with_context(context)?;
     let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
     dir.write_plan(&record).with_context(context)?;
     let signals = Signals::new().with_context(context)?;
-    let launched = launch::start(&plan, dir).with_context(context)?;
+    let launched = launch::start(&plan, dir, &loaded.text).with_context(context)?;
     Ok((plan, launched, signals))
 }
 

@@ -8,6 +8,7 @@
 //! file) and executes the passed descriptor.
 
 use std::ffi::{CString, c_char};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -40,12 +41,34 @@ pub struct PreparedExec<'a> {
     pub procs: Vec<BorrowedFd<'a>>,
 }
 
-/// A child that was executed.
+/// A child of ours.
 pub struct Child {
     /// Its pid in our namespace.
     pub pid: i32,
     /// Its pidfd, close-on-exec.
     pub pidfd: OwnedFd,
+}
+
+/// A child on its way to the program.
+pub struct Cloned {
+    /// The child.
+    pub child: Child,
+    /// Tells a failure, or ends with the execve.
+    errors: File,
+}
+
+impl Cloned {
+    /// Waits until the program is executed.
+    ///
+    /// # Errors
+    /// The errno of the child's write to a `cgroup.procs` or of its execveat(2), with words.
+    pub fn executed(&self) -> anyhow::Result<()> {
+        let mut told = [0; 8];
+        let length = (&self.errors).read(&mut told)?;
+        let [step, code @ ..] = &told[..length] else { return Ok(()) };
+        let errno = code.try_into().map_or(libc::EIO, i32::from_ne_bytes);
+        Err(anyhow::Error::new(io::Error::from_raw_os_error(errno)).context(ChildStep::words(*step)))
+    }
 }
 
 /// What the child was doing when it failed; the first byte on the error pipe.
@@ -67,12 +90,12 @@ impl ChildStep {
     }
 }
 
-/// Clones and executes. All signals are blocked from before the clone until the program has its own handlers;
-/// the caller's mask is restored in the caller.
+/// Clones a child that executes the program, without waiting for that. All signals are blocked from before the clone
+/// until the program has its own handlers; the caller's mask is restored in the caller.
 ///
 /// # Errors
-/// The errno of clone3(2), of the child's write to a `cgroup.procs`, or of its execveat(2), with words.
-pub fn spawn(exec: &PreparedExec<'_>) -> anyhow::Result<Child> {
+/// The errno of clone3(2).
+pub fn spawn(exec: &PreparedExec<'_>) -> anyhow::Result<Cloned> {
     anyhow::ensure!(
         super::tasks::count()? == 1,
         "cannot clone stage1: the launcher has more than one thread"
@@ -85,18 +108,7 @@ pub fn spawn(exec: &PreparedExec<'_>) -> anyhow::Result<Child> {
     let cloned = clone_or_fall_back(exec, &argv, error_writer.as_raw_fd());
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&old_mask), None)?;
     drop(error_writer);
-    let child = cloned?;
-    report(errors)?;
-    Ok(child)
-}
-
-/// Waits for the exec: end of file means it happened.
-fn report(errors: OwnedFd) -> anyhow::Result<()> {
-    let mut told = Vec::with_capacity(8);
-    std::fs::File::from(errors).read_to_end(&mut told)?;
-    let [step, code @ ..] = told.as_slice() else { return Ok(()) };
-    let errno = code.try_into().map_or(libc::EIO, i32::from_ne_bytes);
-    Err(anyhow::Error::new(io::Error::from_raw_os_error(errno)).context(ChildStep::words(*step)))
+    Ok(Cloned { child: cloned?, errors: errors.into() })
 }
 
 /// Tries CLONE_INTO_CGROUP first; where the kernel or a seccomp filter of an outer container refuses it, the

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 /// pidfd_open(2): whoever has this number at the moment.
@@ -33,6 +34,22 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         )
     };
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the process has ended; it may still have to be reaped.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::ZERO)? > 0)
+}
+
+/// Waits for the end of a child that was killed, and reaps it.
+///
+/// # Errors
+/// ECHILD when it is not our child.
+pub fn reap_now(pidfd: BorrowedFd<'_>) -> io::Result<WaitStatus> {
+    Ok(waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED)?)
 }
 
 /// Reaps the child behind a readable pidfd; `None` when it has not ended.

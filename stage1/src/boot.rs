@@ -1,27 +1,29 @@
 //! From the first instruction to the event loop: what PID 1 does once, in this order.
 //!
-//! Signals, descriptors 0 to 2, the boot record, all other descriptors, what an app would inherit (umask,
-//! working directory), the hostname, the pod's own mount tree, `booted`, and then the reactor for good. A failure
-//! on the way is reported to the launcher and ends stage1 with 125; nothing was started by then.
+//! Signals, descriptors 0 to 2, all other descriptors, the boot record, what an app would inherit (umask, working
+//! directory), the hostname, the pod's own mount tree, the descriptors of the apps, which the launcher makes meanwhile,
+//! `booted`, and then the reactor for good. A failure on the way is reported to the launcher and ends stage1 with 125;
+//! nothing was started by then.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, sethostname};
-use podrun_abi::boot::{App, Boot, PodFds};
+use podrun_abi::boot::{App, Boot};
 use podrun_abi::control::Signal;
 use podrun_abi::event::Event;
 use podrun_abi::failure::{StartFailure, Step};
 
 use crate::failure::OrFail;
-use crate::group::{Group, Meter};
+use crate::handover::Handles;
+use crate::reactor::Reactor;
 use crate::report::Reporter;
 use crate::sys::descriptors::{self, Inherited};
 use crate::sys::process;
-use crate::{mounts, reactor};
+use crate::{handover, mounts};
 
 /// SIGRTMIN+3 as every service manager on Linux counts it: the C library keeps 32 and 33 for itself.
 pub const SIGRTMIN_3: Signal = 37;
@@ -31,41 +33,17 @@ const TAKEN: [Signal; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SI
 /// A boot record is longer than this only by mistake.
 const BOOT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The descriptors of the pod and of its apps, taken over from the launcher.
-pub struct Handles {
-    /// Commands in, records out.
-    pub launcher: Inherited,
-    /// The control socket's listening end.
-    pub control: Inherited,
-    /// `events.jsonl`.
-    pub events: Inherited,
-    /// Moves when the pod's own memory limit is hit.
-    pub oom_hits: Option<Meter>,
-    /// One for each app, in the order of `Boot::apps`.
-    pub apps: Vec<AppHandles>,
-}
-
-/// The descriptors of one app.
-pub struct AppHandles {
-    /// Its cgroup.
-    pub group: Group,
-    /// Its descriptor 1.
-    pub stdout: Inherited,
-    /// Its descriptor 2.
-    pub stderr: Inherited,
-}
-
-/// Runs the pod whose boot record is in descriptor `memfd`; returns the pod's exit code.
-pub fn run(memfd: RawFd) -> Result<u8, StartFailure> {
+/// Runs the pod of the launcher at the other end of `launcher`; returns the pod's exit code.
+pub fn run(launcher: RawFd, lock: RawFd) -> Result<u8, StartFailure> {
     process::reset_dispositions();
     let signals = process::signal_set(&TAKEN);
     signals.thread_set_mask().or_fail(Step::ReadBoot, "signal mask")?;
     descriptors::fill_standard().or_fail(Step::ReadBoot, "/dev/null")?;
-    let boot = read(memfd)?;
-    check(&boot)?;
-    let handles = adopt(&boot)?;
-    let mut reporter = Reporter::new(&handles);
-    match prepare(&boot).and_then(|()| reactor::Reactor::new(&boot, &handles, &signals)) {
+    let launcher = adopt(launcher, lock)?;
+    let mut reporter = Reporter::new(launcher);
+    let booted = boot(launcher, &mut reporter);
+    let reactor = booted.as_ref().map_err(Clone::clone);
+    match reactor.and_then(|(boot, handles)| Reactor::new(boot, handles, &signals)) {
         Ok(mut reactor) => {
             reporter.send(Event::Booted);
             Ok(reactor.run(reporter))
@@ -77,6 +55,16 @@ pub fn run(memfd: RawFd) -> Result<u8, StartFailure> {
     }
 }
 
+fn boot(launcher: Inherited, reporter: &mut Reporter) -> Result<(Boot, Handles), StartFailure> {
+    let (record, links) = handover::receive_pod(launcher)?;
+    reporter.write_down_to(links.events);
+    let boot = read(record)?;
+    check(&boot)?;
+    prepare(&boot)?;
+    let apps = handover::receive_apps(launcher, boot.apps.len())?;
+    Ok((boot, Handles { links, apps }))
+}
+
 /// Everything of stage1's own that is not a descriptor.
 fn prepare(boot: &Boot) -> Result<(), StartFailure> {
     umask(Mode::from_bits_truncate(0o022));
@@ -86,8 +74,7 @@ fn prepare(boot: &Boot) -> Result<(), StartFailure> {
     mounts::build_pod_tree(boot)
 }
 
-fn read(memfd: RawFd) -> Result<Boot, StartFailure> {
-    let memfd = descriptors::own(memfd).or_fail(Step::ReadBoot, &memfd.to_string())?;
+fn read(memfd: OwnedFd) -> Result<Boot, StartFailure> {
     let length = fstat(&memfd).or_fail(Step::ReadBoot, "")?.st_size;
     // One byte more, or the end of the file would only be found after growing.
     let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1));
@@ -115,39 +102,17 @@ fn has_nul(app: &App) -> bool {
     texts.any(|text| text.contains('\0')) || app.workdir.contains('\0')
 }
 
-fn refused(why: &str) -> StartFailure {
+/// The failure of a launcher that says what stage1 does not understand.
+pub fn refused(why: &str) -> StartFailure {
     StartFailure { step: Step::ReadBoot, subject: why.to_owned(), errno: 0, fault: None }
 }
 
-/// Takes over every descriptor that `boot` names and closes all others.
-fn adopt(boot: &Boot) -> Result<Handles, StartFailure> {
-    let mut kept = Vec::new();
-    let PodFds { launcher, control, events, lock } = boot.fds;
-    let [launcher, control, events, _] = [
-        take(launcher, &mut kept)?,
-        take(control, &mut kept)?,
-        take(events, &mut kept)?,
-        take(lock, &mut kept)?,
-    ];
-    let oom_hits = boot.pod.oom_hits.as_ref().map(|gauge| Meter::adopt(gauge, &mut kept)).transpose()?;
-    let apps = boot.apps.iter().map(|app| adopt_app(app, &mut kept)).collect::<Result<_, _>>()?;
-    descriptors::close_all_but(&mut kept).or_fail(Step::CloseFds, "")?;
-    Ok(Handles { launcher, control, events, oom_hits, apps })
-}
-
-fn adopt_app(app: &App, kept: &mut Vec<Inherited>) -> Result<AppHandles, StartFailure> {
-    Ok(AppHandles {
-        group: Group::adopt(&app.cgroup, kept)?,
-        stdout: take(app.stdio.stdout, kept)?,
-        stderr: take(app.stdio.stderr, kept)?,
-    })
-}
-
-/// Takes over one descriptor and notes it in `kept`.
-pub fn take(number: RawFd, kept: &mut Vec<Inherited>) -> Result<Inherited, StartFailure> {
-    let taken = Inherited::adopt(number).or_fail(Step::ReadBoot, &format!("descriptor {number}"))?;
-    kept.push(taken);
-    Ok(taken)
+/// Takes over what is inherited and closes everything else. The lock is held, never used.
+fn adopt(launcher: RawFd, lock: RawFd) -> Result<Inherited, StartFailure> {
+    let take = |number| Inherited::adopt(number).or_fail(Step::ReadBoot, &format!("descriptor {number}"));
+    let launcher = take(launcher)?;
+    descriptors::close_all_but(&mut [launcher, take(lock)?]).or_fail(Step::CloseFds, "")?;
+    Ok(launcher)
 }
 
 /// The mask of an app: nothing is blocked.

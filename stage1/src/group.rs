@@ -9,13 +9,13 @@ use std::io::Read;
 use nix::errno::Errno;
 use nix::sys::uio::pread;
 use nix::unistd::write;
-use podrun_abi::boot::{AppCgroup, Gauge};
 use podrun_abi::control::Signal;
 use podrun_abi::event::OomLevel;
 use podrun_abi::failure::{StartFailure, Step};
+use podrun_abi::handover::{AppCgroup, Gauge};
 
-use crate::boot::take;
 use crate::failure::failed;
+use crate::handover::Attached;
 use crate::sys::descriptors::Inherited;
 use crate::sys::process;
 
@@ -60,14 +60,14 @@ pub struct OomCounts {
 }
 
 impl Group {
-    /// Takes over the descriptors and notes them in `kept`.
-    pub fn adopt(plan: &AppCgroup, kept: &mut Vec<Inherited>) -> Result<Self, StartFailure> {
-        let mut optional = |fd: Option<i32>| fd.map(|fd| take(fd, kept)).transpose();
+    /// What was handed over for it.
+    pub fn new(plan: &AppCgroup, attached: &Attached) -> Result<Self, StartFailure> {
+        let optional = |place: Option<usize>| place.map(|place| attached.at(place)).transpose();
         let (into, kill) = (optional(plan.into)?, optional(plan.kill)?);
         let (freezer, events) = (optional(plan.freezer)?, optional(plan.events)?);
-        let procs = plan.procs.iter().map(|fd| take(*fd, kept)).collect::<Result<_, _>>()?;
-        let mut meter =
-            |gauge: &Option<Gauge>| gauge.as_ref().map(|gauge| Meter::adopt(gauge, kept)).transpose();
+        let procs = plan.procs.iter().map(|place| attached.at(*place)).collect::<Result<_, _>>()?;
+        let meter =
+            |gauge: &Option<Gauge>| gauge.as_ref().map(|gauge| Meter::new(gauge, attached)).transpose();
         let (oom_kills, oom_hits) = (meter(&plan.oom_kills)?, meter(&plan.oom_hits)?);
         let (memory_peak, cpu_used) = (meter(&plan.memory_peak)?, meter(&plan.cpu_used)?);
         Ok(Self { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used })
@@ -172,9 +172,9 @@ fn movement(before: Option<u64>, after: Option<u64>) -> Option<bool> {
 }
 
 impl Meter {
-    /// Takes over the descriptor and notes it in `kept`.
-    pub fn adopt(gauge: &Gauge, kept: &mut Vec<Inherited>) -> Result<Self, StartFailure> {
-        Ok(Self { file: take(gauge.fd, kept)?, key: gauge.key.clone(), scale: gauge.scale })
+    /// What was handed over for it.
+    pub fn new(gauge: &Gauge, attached: &Attached) -> Result<Self, StartFailure> {
+        Ok(Self { file: attached.at(gauge.file)?, key: gauge.key.clone(), scale: gauge.scale })
     }
 
     /// The number as it is at this moment; `None` when it cannot be read.

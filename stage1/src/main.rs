@@ -1,9 +1,10 @@
 //! podrun-stage1, PID 1 of a pod: builds the pod's mount namespace, starts the apps, reaps, reports and stops.
 //!
-//! The launcher starts it with one argument, the number of a sealed memfd with a [`podrun_abi::boot::Boot`] in
-//! it, in fresh pid, mount, uts and ipc namespaces. The order is that of [`boot::run`]. It has one thread, blocks
+//! The launcher starts it with the numbers of its socket and of the pod's lock as arguments, in fresh pid, mount, uts and ipc namespaces. The order is that of [`boot::run`]. It has one thread, blocks
 //! in one place (`reactor`), and once it has said `booted` it ends only when the pod has ended. It knows no path,
 //! driver or version of a cgroup, and reads nothing that an app wrote.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code, reason = "tests have a main of their own"))]
 
 mod boot;
 mod control;
@@ -11,6 +12,7 @@ mod examine;
 mod execute;
 mod failure;
 mod group;
+mod handover;
 mod identity;
 mod mounts;
 mod process;
@@ -23,33 +25,28 @@ mod supervisor;
 mod sys;
 
 use std::io::Write;
-use std::process::exit;
 
 /// The exit code of podrun's own failures.
-const FAILED: i32 = 125;
+const FAILED: u8 = 125;
 
-fn main() {
-    let Some(memfd) = boot_descriptor() else {
+/// The whole program, called by [`sys::entry`]; returns its exit code.
+fn run() -> u8 {
+    let Some([launcher, lock]) = inherited() else {
         say("this is PID 1 of a pod, started by `podrun run`; there is nothing to run by hand");
-        exit(FAILED);
+        return FAILED;
     };
-    match boot::run(memfd) {
-        Ok(code) => exit(i32::from(code)),
-        Err(failure) => {
-            say(&failure.to_string());
-            exit(FAILED);
-        }
-    }
+    boot::run(launcher, lock).unwrap_or_else(|failure| {
+        say(&failure.to_string());
+        FAILED
+    })
 }
 
-/// The number in the only argument, given to PID 1 of a pid namespace.
-fn boot_descriptor() -> Option<i32> {
+/// The numbers in the only two arguments, given to PID 1 of a pid namespace.
+fn inherited() -> Option<[i32; 2]> {
     let mut arguments = std::env::args_os().skip(1);
-    let (first, second) = (arguments.next()?, arguments.next());
-    if second.is_some() || std::process::id() != 1 {
-        return None;
-    }
-    first.to_str()?.parse().ok()
+    let mut number = || arguments.next()?.to_str()?.parse().ok();
+    let numbers = [number()?, number()?];
+    (arguments.next().is_none() && std::process::id() == 1).then_some(numbers)
 }
 
 /// One line to standard error, which may be closed.

@@ -14,8 +14,8 @@ use podrun_abi::control::Signal;
 use podrun_abi::event::{End, OomLevel, Outcome};
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::boot::{AppHandles, Handles};
 use crate::group::OomCounts;
+use crate::handover::{AppHandles, Handles};
 use crate::spawn::{self, JOINED, Job, Progress, Spawned};
 use crate::supervisor::{AppIndex, Event};
 use crate::sys::process;
@@ -68,7 +68,7 @@ impl Process {
 
     /// Clones the child.
     pub fn spawn(&mut self, job: &Job<'_>, pod: &Handles) -> Result<(), StartFailure> {
-        self.before = job.handles.group.oom_counts(pod.oom_hits.as_ref());
+        self.before = job.handles.group.oom_counts(pod.links.oom_hits.as_ref());
         self.failure = None;
         self.started = false;
         let Spawned { pid, pidfd, channel } = spawn::spawn(job)?;
@@ -142,7 +142,7 @@ impl Process {
             Event::MainEnded(app, end)
         } else {
             let failure = self.failure.take().unwrap_or_else(|| {
-                let after = handles.group.oom_counts(around.pod.oom_hits.as_ref());
+                let after = handles.group.oom_counts(around.pod.links.oom_hits.as_ref());
                 spawn::lost(self.progress, self.before.level_until(&after).is_some())
             });
             Event::StartFailed(app, failure)
@@ -191,7 +191,8 @@ impl Process {
 
     /// Completes an outcome with what the group used since the start.
     pub fn account(&self, pod: &Handles, handles: &AppHandles, outcome: &mut Outcome) {
-        let oom: Option<OomLevel> = self.before.level_until(&handles.group.oom_counts(pod.oom_hits.as_ref()));
+        let oom: Option<OomLevel> =
+            self.before.level_until(&handles.group.oom_counts(pod.links.oom_hits.as_ref()));
         outcome.oom = oom;
         outcome.memory_peak_bytes = handles.group.memory_peak.as_ref().and_then(|meter| meter.read());
         outcome.cpu_used_ns = handles.group.cpu_used.as_ref().and_then(|meter| meter.read());

@@ -20,9 +20,10 @@ use podrun_abi::control::{Command, Reply, Request};
 use podrun_abi::event::{End, Event as Told, Outcome};
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::boot::{Handles, SIGRTMIN_3};
+use crate::boot::SIGRTMIN_3;
 use crate::control::{CLIENTS_MAX, Control};
 use crate::failure::OrFail;
+use crate::handover::Handles;
 use crate::process::{Process, Surroundings};
 use crate::reap::{Left, reap};
 use crate::report::Reporter;
@@ -78,8 +79,8 @@ impl<'a> Reactor<'a> {
         let poll = Poll::new().or_fail(Step::ReadBoot, "epoll")?;
         for (fd, token) in [
             (signals.as_raw_fd(), SIGNALS),
-            (handles.launcher.number(), LAUNCHER),
-            (handles.control.number(), CONTROL),
+            (handles.links.launcher.number(), LAUNCHER),
+            (handles.links.control.number(), CONTROL),
         ] {
             register(&poll, fd, token).or_fail(Step::ReadBoot, &format!("descriptor {fd}"))?;
         }
@@ -88,7 +89,7 @@ impl<'a> Reactor<'a> {
             handles,
             poll,
             signals,
-            control: Control::new(handles.control, FIRST_CLIENT),
+            control: Control::new(handles.links.control, FIRST_CLIENT),
             supervisor: Supervisor::new(&boot.pod, &boot.apps),
             processes: processes.map(|byte| Process::new(Progress::new(byte))).collect(),
             pending: VecDeque::new(),
@@ -178,12 +179,12 @@ impl<'a> Reactor<'a> {
     fn read_launcher(&mut self, reporter: &mut Reporter) {
         reporter.flush();
         for _ in 0..TURN_MAX {
-            match socket::receive(&self.handles.launcher, &mut self.buffer[..]) {
+            match socket::receive(&self.handles.links.launcher, &mut self.buffer[..]) {
                 Received::Nothing => return,
                 Received::TooLong => {}
                 Received::Closed => {
                     reporter.close();
-                    let fd = self.handles.launcher.number();
+                    let fd = self.handles.links.launcher.number();
                     // A source that is not registered any more is not told of either.
                     if self.poll.registry().deregister(&mut SourceFd(&fd)).is_ok() {
                         self.pending.push_back(Event::LauncherGone);
@@ -330,7 +331,7 @@ impl<'a> Reactor<'a> {
         if !reporter.is_behind() {
             return;
         }
-        let fd = self.handles.launcher.number();
+        let fd = self.handles.links.launcher.number();
         let both = Interest::READABLE | Interest::WRITABLE;
         // Edge-triggered: setting it anew tells at once of a socket that can be written already.
         if self.poll.registry().reregister(&mut SourceFd(&fd), LAUNCHER, both).is_err() {

@@ -11,7 +11,6 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::write;
 use podrun_abi::event::{Event, Record};
 
-use crate::boot::Handles;
 use crate::sys::descriptors::Inherited;
 use crate::sys::socket;
 
@@ -23,14 +22,20 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// Where records go.
 pub struct Reporter {
     launcher: Option<Inherited>,
-    events: Inherited,
+    /// `None` until it has come from the launcher.
+    events: Option<Inherited>,
     waiting: VecDeque<Vec<u8>>,
 }
 
 impl Reporter {
-    /// With the launcher's socket open.
-    pub fn new(handles: &Handles) -> Self {
-        Self { launcher: Some(handles.launcher), events: handles.events, waiting: VecDeque::new() }
+    /// To the launcher alone.
+    pub fn new(launcher: Inherited) -> Self {
+        Self { launcher: Some(launcher), events: None, waiting: VecDeque::new() }
+    }
+
+    /// From now on also to `events.jsonl`.
+    pub fn write_down_to(&mut self, events: Inherited) {
+        self.events = Some(events);
     }
 
     /// Writes one record down.
@@ -40,7 +45,7 @@ impl Reporter {
         let Ok(mut line) = serde_json::to_vec(&record) else { return };
         line.push(b'\n');
         // A full or read-only disk must not stop the pod.
-        let _ = write(self.events, &line);
+        let _ = self.events.map(|events| write(events, &line));
         line.pop();
         if self.launcher.is_some() {
             if self.waiting.len() == QUEUE_MAX {

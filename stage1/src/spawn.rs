@@ -19,9 +19,10 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 use podrun_abi::boot::{App, Boot};
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::boot::{AppHandles, unblock_signals};
+use crate::boot::unblock_signals;
 use crate::failure::{OrFail, failed};
 use crate::group::{Group, describe};
+use crate::handover::AppHandles;
 use crate::sys::process::{Forked, exit_now, fork_into};
 use crate::sys::{descriptors, process, socket};
 use crate::{execute, identity, mounts, rootfs};

@@ -7,6 +7,8 @@
 //! `OwnedFd` and `BorrowedFd`.
 
 pub mod descriptors;
+#[cfg(not(test))]
+pub mod entry;
 pub mod mount;
 pub mod process;
 pub mod socket;

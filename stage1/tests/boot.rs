@@ -5,7 +5,7 @@ mod harness;
 
 use std::fs;
 
-use harness::{Pod, app, boot, put, required};
+use harness::{Host, Pod, app, boot, put, required};
 use podrun_abi::boot::{Boot, RootMode};
 use podrun_abi::control::Command;
 use podrun_abi::event::Event;
@@ -123,6 +123,18 @@ fn boot_failure_is_reported_and_ends_with_125() {
     assert_eq!(pod.finish(), 125);
     let [Event::BootFailed { failure }] = &pod.seen[..] else { panic!("{:#?}", pod.seen) };
     assert_eq!((failure.step, failure.subject.as_str()), (Step::BindRoot, "/no/such/root"));
+}
+
+#[test]
+fn descriptor_that_did_not_come_with_its_packet_is_refused() {
+    if !required() {
+        return;
+    }
+    let mut pod = Pod::boot_with(boot(vec![app("a", "exit 0")]), Host::Missing, |_| {});
+    assert_eq!(pod.finish(), 125);
+    let [Event::BootFailed { failure }] = &pod.seen[..] else { panic!("{:#?}", pod.seen) };
+    assert_eq!(failure.step, Step::ReadBoot);
+    assert!(failure.subject.starts_with("a packet without descriptor "), "{failure}");
 }
 
 #[test]

@@ -129,13 +129,20 @@ fn pid(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap()
 }
 
+/// The groups of the pod, of stage1 and of the apps.
+fn create_all(plan: &CgroupPlan) -> anyhow::Result<PodCgroup> {
+    let pod = create(plan)?;
+    pod.add_apps()?;
+    Ok(pod)
+}
+
 #[test]
 fn every_limit_is_in_its_file_and_nothing_is_left() {
     if !root() {
         return;
     }
     let plan = plan(&small(), &facts(&small()));
-    let pod = create(&plan).unwrap();
+    let pod = create_all(&plan).unwrap();
     let mut seen = 0;
     for group in &plan.groups {
         for setting in &group.settings {
@@ -164,7 +171,7 @@ fn pods_in_parallel_do_not_disturb_each_other() {
             scope.spawn(|| {
                 for _ in 0..10 {
                     let plan = plan(&small(), &facts);
-                    let pod = create(&plan).unwrap();
+                    let pod = create_all(&plan).unwrap();
                     pod.remove(soon(2000)).unwrap();
                     assert_nothing_left(&plan);
                 }
@@ -183,7 +190,7 @@ fn value_that_the_kernel_changes_is_an_error_and_undone() {
     let memory = group.settings.iter_mut().find(|s| s.key == "memory-max").unwrap();
     memory.value = "26214401".into();
     memory.reads_back = "26214401".into();
-    let error = format!("{:#}", create(&plan).unwrap_err());
+    let error = format!("{:#}", create_all(&plan).unwrap_err());
     let expected = [
         "cannot set memory-max of app `web`: `",
         "shows `26214400` after `26214401` was written, expected `",
@@ -201,7 +208,7 @@ fn value_that_the_kernel_refuses_is_an_error_and_undone() {
     }
     let mut plan = plan(&small(), &facts(&small()));
     plan.groups[0].settings[0].value = "nonsense".into();
-    let error = format!("{:#}", create(&plan).unwrap_err());
+    let error = format!("{:#}", create_all(&plan).unwrap_err());
     assert!(error.contains("cannot write `nonsense`: "), "{error}");
     assert_nothing_left(&plan);
 }
@@ -212,8 +219,8 @@ fn group_that_exists_is_refused_and_left_alone() {
         return;
     }
     let plan = plan(&small(), &facts(&small()));
-    let pod = create(&plan).unwrap();
-    let error = format!("{:#}", create(&plan).unwrap_err());
+    let pod = create_all(&plan).unwrap();
+    let error = format!("{:#}", create_all(&plan).unwrap_err());
     assert!(error.contains("it exists already"), "{error}");
     assert!(dirs(&plan).iter().all(|dir| dir.join("app-web").is_dir()));
     pod.remove(soon(1000)).unwrap();
@@ -227,7 +234,7 @@ fn member_is_verified_in_every_hierarchy_and_killed() {
     }
     for facts in views(&small()) {
         let plan = plan(&small(), &facts);
-        let pod = create(&plan).unwrap();
+        let pod = create_all(&plan).unwrap();
         let mut child = shell("sleep 60");
         let error = format!("{:#}", pod.verify_member("app-web", pid(&child)).unwrap_err());
         assert!(error.contains(", expected `/"), "{error}");
@@ -248,7 +255,7 @@ fn kill_is_complete_against_forks() {
     }
     for facts in views(&small()) {
         let plan = plan(&small(), &facts);
-        let pod = create(&plan).unwrap();
+        let pod = create_all(&plan).unwrap();
         let mut child = shell("read go < /dev/null; while :; do (sleep 60 &) 2> /dev/null; done");
         join(&pod, &child);
         let file =
@@ -268,7 +275,7 @@ fn remove_says_who_is_left_at_the_deadline() {
         return;
     }
     let plan = plan(&small(), &facts(&small()));
-    let pod = create(&plan).unwrap();
+    let pod = create_all(&plan).unwrap();
     let mut child = shell("exec sleep 60");
     join(&pod, &child);
     let error = format!("{:#}", pod.remove(soon(50)).unwrap_err());
@@ -286,7 +293,7 @@ fn record_alone_undoes_living_processes_and_groups_in_groups_twice() {
     }
     for facts in views(&small()) {
         let plan = plan(&small(), &facts);
-        let pod = create(&plan).unwrap();
+        let pod = create_all(&plan).unwrap();
         let children: Vec<Child> = (0..5).map(|_| shell("sleep 60 & sleep 60")).collect();
         children.iter().for_each(|child| join(&pod, child));
         for dir in dirs(&plan) {
@@ -310,7 +317,7 @@ fn frozen_processes_of_v1_are_thawed_to_die() {
         return;
     }
     let plan = plan(&small(), &legacy(&small()));
-    let pod = create(&plan).unwrap();
+    let pod = create_all(&plan).unwrap();
     let mut child = shell("exec sleep 60");
     join(&pod, &child);
     let (cgroup, _files) = pod.app("web").unwrap();
@@ -384,7 +391,7 @@ fn group_that_holds_the_caller_is_not_removed() {
         return;
     }
     let plan = plan(&Limits::default(), &facts(&Limits::default()));
-    let pod = create(&plan).unwrap();
+    let pod = create_all(&plan).unwrap();
     // Our own group stands in for the pod's: a pod group one level above would hold us.
     let mut above = CgroupPlan::clone(&plan);
     let own = plan.hierarchies.iter().position(|j| !j.parent.is_empty());
@@ -411,7 +418,7 @@ fn leftovers_are_found_by_name_alone() {
         return;
     }
     let plan = plan(&small(), &facts(&small()));
-    drop(create(&plan).unwrap());
+    drop(create_all(&plan).unwrap());
     let mut found = find_leftovers(&facts(&small()).hierarchies, &plan.pod_group);
     let mut expected = dirs(&plan);
     found.sort();
@@ -429,10 +436,10 @@ fn gauges_count_what_their_names_say() {
     }
     for facts in views(&small()) {
         let plan = plan(&small(), &facts);
-        let pod = create(&plan).unwrap();
+        let pod = create_all(&plan).unwrap();
         let (cgroup, files) = pod.app("web").unwrap();
         let read = |gauge: &Gauge| -> u64 {
-            let file = files.iter().find(|file| file.as_raw_fd() == gauge.fd).unwrap();
+            let file = &files[gauge.file];
             let mut buffer = [0_u8; 4096];
             let length = nix::sys::uio::pread(file, &mut buffer, 0).unwrap();
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
@@ -448,8 +455,7 @@ fn gauges_count_what_their_names_say() {
         while read(used) * used.scale < 10_000_000 {
             assert!(Instant::now() < deadline, "no CPU time is counted");
         }
-        let (pod_hits, file) = pod.pod_oom_hits().unwrap().unwrap();
-        assert_eq!(file.as_raw_fd(), pod_hits.fd);
+        assert_eq!(pod.pod_oom_hits().unwrap().unwrap().0.file, 0);
         pod.kill().unwrap();
         child.wait().unwrap();
         pod.remove(soon(2000)).unwrap();
@@ -464,10 +470,10 @@ fn kill_by_the_groups_own_limit_moves_its_counters_and_not_the_pods() {
     for swap in [None, Some(Ceiling::At(0))] {
         let limits = Limits { memory_swap_max: swap, ..small() };
         let plan = plan(&limits, &facts(&limits));
-        let pod = create(&plan).unwrap();
+        let pod = create_all(&plan).unwrap();
         let (cgroup, files) = pod.app("web").unwrap();
         let read = |gauge: &Gauge, files: &[OwnedFd]| -> u64 {
-            let file = files.iter().find(|file| file.as_raw_fd() == gauge.fd).unwrap();
+            let file = &files[gauge.file];
             let mut buffer = [0_u8; 4096];
             let length = nix::sys::uio::pread(file, &mut buffer, 0).unwrap();
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
@@ -581,7 +587,7 @@ fn launcher_in(lab: &Path) {
         groups: vec![group(""), group("supervisor"), group("app-web")],
         not_enforced: Vec::new(),
     });
-    let pod = create(&plan).unwrap();
+    let pod = create_all(&plan).unwrap();
     let own_group = || fs::read_to_string("/proc/self/cgroup").unwrap();
     assert!(own_group().contains("/podrun-launcher-1\n"), "{}", own_group());
     let enabled = fs::read_to_string(lab.join("podrun-1/cgroup.subtree_control")).unwrap();

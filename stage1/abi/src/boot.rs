@@ -1,14 +1,11 @@
-//! [`Boot`]: everything stage1 needs to know, given once, before it runs.
+//! [`Boot`]: everything stage1 needs to know, given once, before it does anything.
 //!
-//! Numbers named `fd` are descriptors that stage1 inherits across its `execve`. stage1 marks every one of them
-//! close-on-exec first and closes all others, so that an app gets 0, 1 and 2 and nothing else.
+//! It comes in a sealed memfd with the first packet of [`crate::handover`], which brings every descriptor that stage1
+//! does not inherit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::control::Signal;
-
-/// A descriptor number that is valid in stage1 from its first instruction.
-pub type Fd = i32;
 
 /// The whole of what stage1 is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +15,6 @@ pub struct Boot {
     pub version: u32,
     /// What is true for the pod as a whole.
     pub pod: Pod,
-    /// The descriptors of the pod.
-    pub fds: PodFds,
     /// Distinct root directories on the host, absolute. stage1 binds each one (not recursively) into its own
     /// small tmpfs before it pivots away from the host's tree; [`Root::index`] points in here.
     pub roots: Vec<String>,
@@ -51,8 +46,6 @@ pub struct Pod {
     /// How long the ordered stop of the whole pod may take before everything is killed, in milliseconds;
     /// `None`: no limit beyond those of the apps.
     pub stop_timeout_ms: Option<u64>,
-    /// A counter that moves when the pod's own memory limit was hit; see [`AppCgroup::oom_hits`].
-    pub oom_hits: Option<Gauge>,
 }
 
 /// When the pod ends by itself.
@@ -68,21 +61,6 @@ pub enum ExitPolicy {
     Never,
 }
 
-/// The descriptors of the pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PodFds {
-    /// `SOCK_SEQPACKET` to the launcher: commands come in, records go out. End of file means that the
-    /// launcher is gone and starts the ordered stop.
-    pub launcher: Fd,
-    /// Listening `SOCK_SEQPACKET` socket in the pod directory, for `podrun stop` and its like.
-    pub control: Fd,
-    /// `O_APPEND` on the pod's `events.jsonl`.
-    pub events: Fd,
-    /// The pod directory's lock; the pod is alive as long as this open file description is. Never used.
-    pub lock: Fd,
-}
-
 /// One hierarchy as the apps see it, mounted read-only from inside the app's own cgroup namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,18 +71,6 @@ pub struct CgroupView {
     pub fstype: String,
     /// The mount data that selects an existing hierarchy, such as `memory` or `none,name=systemd`.
     pub options: String,
-}
-
-/// One number in an open cgroup file, read with pread(2) from offset 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gauge {
-    /// The open file.
-    pub fd: Fd,
-    /// `None`: the file holds the number alone. `Some`: it stands behind this word and one space, on a line.
-    pub key: Option<String>,
-    /// The number is multiplied by this to give bytes, nanoseconds or a count.
-    pub scale: u64,
 }
 
 /// One app.
@@ -127,10 +93,6 @@ pub struct App {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000, written to `/proc/self/oom_score_adj`.
     pub oom_score_adj: i32,
-    /// Descriptors into the app's cgroup.
-    pub cgroup: AppCgroup,
-    /// The app's standard streams; stage1 keeps them open for later starts.
-    pub stdio: Stdio,
     /// Life cycle.
     pub policy: Policy,
 }
@@ -173,44 +135,6 @@ pub struct Identity {
     pub ambient: u64,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
-}
-
-/// Descriptors into an app's cgroup. What is `None` or empty the host does not have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AppCgroup {
-    /// A directory for CLONE_INTO_CGROUP.
-    pub into: Option<Fd>,
-    /// One `cgroup.procs`, open for reading and writing, per hierarchy that the child joins by itself. The
-    /// app is exec'ed only after its pid was found in each. The group behind [`AppCgroup::into`] has its
-    /// `cgroup.procs` in here too, as the first: joined that way when clone3 refuses. Behind that one there may
-    /// be v1's `tasks` instead: the child that joins has one thread. The first lists the app's processes.
-    pub procs: Vec<Fd>,
-    /// `cgroup.kill`.
-    pub kill: Option<Fd>,
-    /// `freezer.state`, where there is no `cgroup.kill`: freeze, signal every pid of `procs`, thaw.
-    pub freezer: Option<Fd>,
-    /// `cgroup.events` with its `populated` line; poll(2) gives POLLPRI when it changes.
-    pub events: Option<Fd>,
-    /// How many processes of the group the OOM killer killed.
-    pub oom_kills: Option<Gauge>,
-    /// How often the group's own memory limit was hit; with [`Pod::oom_hits`] it tells the level of a kill.
-    /// `None` where the host has no such counter: the level is then found by leaving the others out.
-    pub oom_hits: Option<Gauge>,
-    /// The most memory the group ever used, in bytes.
-    pub memory_peak: Option<Gauge>,
-    /// CPU time used by the group, in nanoseconds.
-    pub cpu_used: Option<Gauge>,
-}
-
-/// The standard streams of an app. Standard input is the null device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stdio {
-    /// The app's descriptor 1.
-    pub stdout: Fd,
-    /// The app's descriptor 2.
-    pub stderr: Fd,
 }
 
 /// The life cycle of an app.

@@ -6,17 +6,6 @@ use super::*;
 
 /// An essential app that depends on `after`.
 fn plan(name: &str, after: &[usize]) -> AppPlan {
-    let cgroup = AppCgroup {
-        into: None,
-        procs: vec![],
-        kill: None,
-        freezer: None,
-        events: None,
-        oom_kills: None,
-        oom_hits: None,
-        memory_peak: None,
-        cpu_used: None,
-    };
     let identity =
         Identity { uid: 0, gid: 0, groups: vec![], bounding: 0, ambient: 0, no_new_privileges: false };
     let policy = Policy {
@@ -35,8 +24,6 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         identity,
         rlimits: vec![],
         oom_score_adj: 0,
-        cgroup,
-        stdio: Stdio { stdout: 3, stderr: 3 },
         policy,
     }
 }
@@ -57,7 +44,6 @@ impl Bench {
             scratch: "/".into(),
             exit_policy,
             stop_timeout_ms: Some(5000),
-            oom_hits: None,
         };
         Self { table: Supervisor::new(&pod, plans), now: Instant::now(), log: vec![] }
     }

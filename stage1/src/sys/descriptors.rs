@@ -23,6 +23,11 @@ impl Inherited {
         Ok(adopted)
     }
 
+    /// One that the kernel has just made from a packet, close-on-exec and above 2, for those are open from the start.
+    pub(super) fn received(number: RawFd) -> Self {
+        Self(number)
+    }
+
     /// The number, for looking it up below `/proc/self/fd`.
     pub fn number(self) -> RawFd {
         self.0
@@ -88,11 +93,10 @@ fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// The one descriptor that was opened as a memfd by the launcher, as a file that closes itself.
-pub fn own(number: RawFd) -> Result<OwnedFd, Errno> {
+/// A descriptor of the first packet as a file that closes itself: the boot record's memfd.
+pub fn own(received: Inherited) -> OwnedFd {
     use std::os::fd::FromRawFd;
-    let adopted = Inherited::adopt(number)?;
-    // SAFETY: `adopt` has found it open. The caller is `main`, which calls this once, before anything else of
-    // the process knows a descriptor, so nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(adopted.0) })
+    // SAFETY: it came with a packet, so it is open. The caller has it from the one packet with a boot record, looks it
+    // up once and keeps no copy, so nothing else owns, uses or closes it.
+    unsafe { OwnedFd::from_raw_fd(received.0) }
 }

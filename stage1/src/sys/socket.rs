@@ -2,10 +2,18 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use std::io::IoSliceMut;
+
+use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, accept4, getsockopt, recv, send, socketpair, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, getsockopt, recv,
+    recvmsg, send, socketpair, sockopt,
 };
+use podrun_abi::handover::DESCRIPTORS_MAX;
+
+use crate::sys::descriptors::Inherited;
 
 /// What one receive gave.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +56,42 @@ fn receive_with(socket: &impl AsFd, buffer: &mut [u8], flags: MsgFlags) -> Recei
             Err(Errno::EAGAIN) => return Received::Nothing,
             Err(_) => return Received::Closed,
         }
+    }
+}
+
+/// Waits for one packet on a non-blocking socket, with the descriptors that are attached to it. What does not fit is
+/// [`Received::TooLong`], and then there are none.
+pub fn receive_attached(socket: &impl AsFd, buffer: &mut [u8]) -> (Received, Vec<Inherited>) {
+    let mut space = cmsg_space!([i32; DESCRIPTORS_MAX]);
+    let wait = || poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<UnixAddr>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Ok(message) => {
+                let (length, flags) = (message.bytes, message.flags);
+                let attached =
+                    message.cmsgs().map(|all| all.flat_map(inherited).collect()).unwrap_or_default();
+                return match length {
+                    _ if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) => {
+                        (Received::TooLong, vec![])
+                    }
+                    0 => (Received::Closed, vec![]),
+                    _ => (Received::Packet(length), attached),
+                };
+            }
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            // An error of the wait shows again at the next look.
+            Err(Errno::EAGAIN) => drop(wait()),
+            Err(_) => return (Received::Closed, vec![]),
+        }
+    }
+}
+
+fn inherited(message: ControlMessageOwned) -> Vec<Inherited> {
+    match message {
+        ControlMessageOwned::ScmRights(numbers) => numbers.into_iter().map(Inherited::received).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -17,11 +17,13 @@ use std::process::{Child, Command, Stdio as Standard};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr};
-use nix::sys::socket::{bind, connect, listen, recv, send, setsockopt, socket, socketpair, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{bind, connect, listen, recv, send, sendmsg, setsockopt, socket, socketpair, sockopt};
 use podrun_abi::boot::*;
 use podrun_abi::control::{Command as Order, Reply, Request};
 use podrun_abi::event::{Event, Outcome, Record};
+use podrun_abi::handover::{AppCgroup, Gauge, Handover, Owner, Stdio};
 
 /// Nothing that a test waits for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -75,18 +77,6 @@ pub fn app(name: &str, commands: &str) -> App {
         },
         rlimits: vec![],
         oom_score_adj: 0,
-        cgroup: AppCgroup {
-            into: None,
-            procs: vec![],
-            kill: None,
-            freezer: None,
-            events: None,
-            oom_kills: None,
-            oom_hits: None,
-            memory_peak: None,
-            cpu_used: None,
-        },
-        stdio: Stdio { stdout: -1, stderr: -1 },
         policy: Policy {
             after: vec![],
             essential: true,
@@ -114,9 +104,7 @@ pub fn boot(apps: Vec<App>) -> Boot {
             scratch: String::new(),
             exit_policy: ExitPolicy::Essential,
             stop_timeout_ms: None,
-            oom_hits: None,
         },
-        fds: PodFds { launcher: -1, control: -1, events: -1, lock: -1 },
         roots: vec![],
         cgroup_views: vec![
             view("unified", "cgroup2", ""),
@@ -145,12 +133,13 @@ pub enum Host {
     Bare,
     /// One of the files is no `cgroup.procs`: the process will not be found in it.
     Wrong,
+    /// The packet names a descriptor that does not come with it.
+    Missing,
 }
 
 impl Host {
-    fn strip(self, app: &mut App, directory: &Path, kept: &mut Vec<OwnedFd>) {
-        let group = &mut app.cgroup;
-        if self != Self::Whole && self != Self::Wrong {
+    fn strip(self, group: &mut AppCgroup, directory: &Path, attached: &mut Vec<OwnedFd>) {
+        if !matches!(self, Self::Whole | Self::Wrong | Self::Missing) {
             group.into = None;
         }
         if matches!(self, Self::Freezer | Self::Bare) {
@@ -159,11 +148,14 @@ impl Host {
         if self != Self::Freezer {
             group.freezer = None;
         }
+        if self == Self::Missing {
+            group.kill = Some(attached.len());
+        }
         if self == Self::Wrong {
             let path = directory.join("no-procs");
             fs::write(&path, "").unwrap();
-            kept.push(read_write(&path).into());
-            group.procs.push(kept.last().unwrap().as_raw_fd());
+            group.procs.push(attached.len());
+            attached.push(read_write(&path).into());
         }
     }
 }
@@ -212,14 +204,16 @@ impl Pod {
             boot.roots.push(root.to_str().unwrap().to_owned());
         }
         boot.pod.scratch = directory.join("scratch").to_str().unwrap().to_owned();
-        let mut kept = Vec::new();
-        for app in &mut boot.apps {
-            equip(app, &label, &directory, &mut kept);
-            host.strip(app, &directory, &mut kept);
+        let (launcher, inherited) = inherited(&directory);
+        let apps: Vec<String> = boot.apps.iter().map(|app| app.name.clone()).collect();
+        let attached = [record(&boot), control(&directory), events(&directory)];
+        hand_over(&launcher, Owner::Pod { boot: 0, control: 1, events: 2, oom_hits: None }, &attached);
+        for app in &apps {
+            let (mut cgroup, stdio, mut attached) = equip(app, &label, &directory);
+            host.strip(&mut cgroup, &directory, &mut attached);
+            hand_over(&launcher, Owner::App { cgroup, stdio }, &attached);
         }
-        let launcher = pod_descriptors(&mut boot, &directory, &mut kept);
-        let apps = boot.apps.iter().map(|app| app.name.clone()).collect();
-        let unshare = execute(&boot, &mut kept);
+        let unshare = execute(inherited);
         Self { unshare, launcher: Some(launcher), label, directory, seen: vec![], apps }
     }
 
@@ -270,7 +264,11 @@ impl Pod {
     pub fn next(&mut self) -> Option<Event> {
         let mut buffer = vec![0; podrun_abi::PACKET_BYTES_MAX];
         let launcher = self.launcher.as_ref().unwrap().as_raw_fd();
-        let length = recv(launcher, &mut buffer, MsgFlags::empty()).expect("a record in time");
+        let mut receive = || recv(launcher, &mut buffer, MsgFlags::empty());
+        // unix(7) tells once that stage1 has ended and left packets unread.
+        let length =
+            receive().or_else(|errno| if errno == Errno::ECONNRESET { receive() } else { Err(errno) });
+        let length = length.expect("a record in time");
         if length == 0 {
             return None;
         }
@@ -366,32 +364,47 @@ fn group_paths(label: &str, app: &str) -> Vec<PathBuf> {
 }
 
 /// Makes the app's groups and opens what the launcher would open.
-fn equip(app: &mut App, label: &str, directory: &Path, kept: &mut Vec<OwnedFd>) {
+fn equip(app: &str, label: &str, directory: &Path) -> (AppCgroup, Stdio, Vec<OwnedFd>) {
+    let mut attached: Vec<OwnedFd> = Vec::new();
     let mut keep = |file: File| {
-        kept.push(file.into());
-        kept.last().unwrap().as_raw_fd()
+        attached.push(file.into());
+        attached.len() - 1
     };
-    let paths = group_paths(label, &app.name);
+    let paths = group_paths(label, app);
+    let mut procs = Vec::new();
     for path in &paths {
         fs::create_dir_all(path).unwrap();
         let v1 = path.join("tasks");
         let joined = if v1.exists() { v1 } else { path.join("cgroup.procs") };
-        app.cgroup.procs.push(keep(read_write(&joined)));
+        procs.push(keep(read_write(&joined)));
     }
     let [unified, memory, _, freezer] = &paths[..] else { panic!("four hierarchies") };
-    app.cgroup.freezer = Some(keep(read_write(&freezer.join("freezer.state"))));
-    app.cgroup.into = Some(keep(File::open(unified).unwrap()));
-    app.cgroup.kill = Some(keep(OpenOptions::new().write(true).open(unified.join("cgroup.kill")).unwrap()));
-    app.cgroup.events = Some(keep(File::open(unified.join("cgroup.events")).unwrap()));
+    let freezer = Some(keep(read_write(&freezer.join("freezer.state"))));
+    let into = Some(keep(File::open(unified).unwrap()));
+    let kill = Some(keep(OpenOptions::new().write(true).open(unified.join("cgroup.kill")).unwrap()));
+    let events = Some(keep(File::open(unified.join("cgroup.events")).unwrap()));
     let mut gauge = |file: &str, key: Option<&str>| {
-        let fd = keep(File::open(memory.join(file)).unwrap());
-        Some(Gauge { fd, key: key.map(str::to_owned), scale: 1 })
+        let file = keep(File::open(memory.join(file)).unwrap());
+        Some(Gauge { file, key: key.map(str::to_owned), scale: 1 })
     };
-    app.cgroup.oom_kills = gauge("memory.oom_control", Some("oom_kill"));
-    app.cgroup.oom_hits = gauge("memory.failcnt", None);
-    app.cgroup.memory_peak = gauge("memory.max_usage_in_bytes", None);
-    let output = File::create(directory.join(&app.name)).unwrap();
-    app.stdio = Stdio { stdout: keep(output.try_clone().unwrap()), stderr: keep(output) };
+    let oom_kills = gauge("memory.oom_control", Some("oom_kill"));
+    let oom_hits = gauge("memory.failcnt", None);
+    let memory_peak = gauge("memory.max_usage_in_bytes", None);
+    let output = File::create(directory.join(app)).unwrap();
+    let stdio = Stdio { stdout: keep(output.try_clone().unwrap()), stderr: keep(output) };
+    let cpu_used = None;
+    let cgroup = AppCgroup { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used };
+    (cgroup, stdio, attached)
+}
+
+/// Sends one packet of descriptors, which waits in the socket until stage1 is there.
+fn hand_over(launcher: &OwnedFd, of: Owner, attached: &[OwnedFd]) {
+    let text = serde_json::to_vec(&Handover { version: podrun_abi::VERSION, of }).unwrap();
+    let numbers: Vec<RawFd> = attached.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let rights = if numbers.is_empty() { &[] } else { &rights[..] };
+    let text = [std::io::IoSlice::new(&text)];
+    sendmsg::<()>(launcher.as_raw_fd(), &text, rights, MsgFlags::empty(), None).unwrap();
 }
 
 /// Sets a limit of an app that is not started yet, in the v1 hierarchy of its controller.
@@ -405,44 +418,43 @@ fn read_write(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
 
-/// Socket pair, control socket, events file and lock.
-fn pod_descriptors(boot: &mut Boot, directory: &Path, kept: &mut Vec<OwnedFd>) -> OwnedFd {
+/// The launcher's end of the socket, and what stage1 inherits: its own end and the lock.
+fn inherited(directory: &Path) -> (OwnedFd, [OwnedFd; 2]) {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let wait = nix::sys::time::TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
     setsockopt(&ours, sockopt::ReceiveTimeout, &wait).unwrap();
+    (ours, [theirs, File::create(directory.join("lock")).unwrap().into()])
+}
+
+fn control(directory: &Path) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let control = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
     bind(control.as_raw_fd(), &UnixAddr::new(&directory.join("control")).unwrap()).unwrap();
     listen(&control, Backlog::new(16).unwrap()).unwrap();
-    let events = OpenOptions::new().create(true).append(true).open(directory.join("events.jsonl")).unwrap();
-    let lock = File::create(directory.join("lock")).unwrap();
-    boot.fds = PodFds {
-        launcher: theirs.as_raw_fd(),
-        control: control.as_raw_fd(),
-        events: events.as_raw_fd(),
-        lock: lock.as_raw_fd(),
-    };
-    kept.extend([theirs, control, events.into(), lock.into()]);
-    ours
+    control
 }
 
-/// Runs stage1 as PID 1 of new namespaces, with all signals blocked and the descriptors under their own numbers.
-fn execute(boot: &Boot, kept: &mut Vec<OwnedFd>) -> Child {
+fn events(directory: &Path) -> OwnedFd {
+    OpenOptions::new().create(true).append(true).open(directory.join("events.jsonl")).unwrap().into()
+}
+
+fn record(boot: &Boot) -> OwnedFd {
     let memfd = nix::sys::memfd::memfd_create("boot", nix::sys::memfd::MFdFlags::empty()).unwrap();
     nix::unistd::write(&memfd, &serde_json::to_vec(boot).unwrap()).unwrap();
     nix::unistd::lseek(&memfd, 0, nix::unistd::Whence::SeekSet).unwrap();
-    let number = memfd.as_raw_fd();
-    kept.push(memfd);
-    let numbers: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    memfd
+}
+
+/// Runs stage1 as PID 1 of new namespaces, with all signals blocked and the descriptors under their own numbers.
+fn execute(inherited: [OwnedFd; 2]) -> Child {
+    let numbers = inherited.each_ref().map(AsRawFd::as_raw_fd);
     let mut command = Command::new("unshare");
     command.args(["--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--"]);
-    command.arg(env!("CARGO_BIN_EXE_podrun-stage1")).arg(number.to_string());
+    command.arg(env!("CARGO_BIN_EXE_podrun-stage1")).args(numbers.map(|number| number.to_string()));
     command.stdin(Standard::null()).stdout(Standard::null()).env_clear().env("PATH", "/usr/bin:/bin");
-    sys::inherit(&mut command, numbers);
-    let child = command.spawn().expect("unshare of util-linux");
-    kept.clear();
-    child
+    sys::inherit(&mut command, numbers.to_vec());
+    command.spawn().expect("unshare of util-linux")
 }
 
 /// The static probe, built when the workspace was not built as a whole.

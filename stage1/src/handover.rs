@@ -1,0 +1,99 @@
+//! Takes the descriptors of the pod's and the apps' cgroups from the launcher's socket, where they come attached to
+//! packets.
+//!
+//! It waits for all of them, for as long as the launcher lives. Invariant: what a packet says of a descriptor is
+//! looked up among those that came with it, so no word of the launcher reaches another descriptor.
+
+use std::os::fd::OwnedFd;
+
+use podrun_abi::PACKET_BYTES_MAX;
+use podrun_abi::failure::StartFailure;
+use podrun_abi::handover::{Handover, Owner, Place};
+
+use crate::boot::refused;
+use crate::group::{Group, Meter};
+use crate::sys::descriptors::{self, Inherited};
+use crate::sys::socket::{self, Received};
+
+/// The descriptors of the pod and of its apps.
+pub struct Handles {
+    /// Those of the pod.
+    pub links: Links,
+    /// One for each app, in the order of `Boot::apps`.
+    pub apps: Vec<AppHandles>,
+}
+
+/// The descriptors of the pod.
+pub struct Links {
+    /// Commands in, records out.
+    pub launcher: Inherited,
+    /// The control socket's listening end.
+    pub control: Inherited,
+    /// `events.jsonl`.
+    pub events: Inherited,
+    /// Moves when the pod's own memory limit is hit.
+    pub oom_hits: Option<Meter>,
+}
+
+/// The descriptors of one app.
+pub struct AppHandles {
+    /// Its cgroup.
+    pub group: Group,
+    /// Its descriptor 1.
+    pub stdout: Inherited,
+    /// Its descriptor 2.
+    pub stderr: Inherited,
+}
+
+/// The descriptors of one packet.
+pub struct Attached(Vec<Inherited>);
+
+impl Attached {
+    /// The descriptor that a packet names.
+    pub fn at(&self, place: Place) -> Result<Inherited, StartFailure> {
+        self.0.get(place).copied().ok_or_else(|| refused(&format!("a packet without descriptor {place}")))
+    }
+}
+
+/// Waits for the memfd with the boot record and for the descriptors of the pod.
+pub fn receive_pod(launcher: Inherited) -> Result<(OwnedFd, Links), StartFailure> {
+    let (Owner::Pod { boot, control, events, oom_hits }, attached) = next(launcher)? else {
+        return Err(refused("an app's descriptors before the pod's"));
+    };
+    let oom_hits = oom_hits.map(|gauge| Meter::new(&gauge, &attached)).transpose()?;
+    let (control, events) = (attached.at(control)?, attached.at(events)?);
+    let boot = descriptors::own(attached.at(boot)?);
+    Ok((boot, Links { launcher, control, events, oom_hits }))
+}
+
+/// Waits for the descriptors of so many apps.
+pub fn receive_apps(launcher: Inherited, count: usize) -> Result<Vec<AppHandles>, StartFailure> {
+    (0..count).map(|_| receive_app(launcher)).collect()
+}
+
+fn receive_app(launcher: Inherited) -> Result<AppHandles, StartFailure> {
+    let (Owner::App { cgroup, stdio }, attached) = next(launcher)? else {
+        return Err(refused("the pod's descriptors twice"));
+    };
+    Ok(AppHandles {
+        group: Group::new(&cgroup, &attached)?,
+        stdout: attached.at(stdio.stdout)?,
+        stderr: attached.at(stdio.stderr)?,
+    })
+}
+
+fn next(launcher: Inherited) -> Result<(Owner, Attached), StartFailure> {
+    let mut buffer = [0; PACKET_BYTES_MAX];
+    let (received, attached) = socket::receive_attached(&launcher, &mut buffer);
+    let packet = match received {
+        Received::Packet(length) => buffer.get(..length).unwrap_or_default(),
+        Received::TooLong => return Err(refused("a packet that is too long")),
+        Received::Closed | Received::Nothing => return Err(refused("the launcher is gone")),
+    };
+    let Handover { version, of } =
+        serde_json::from_slice(packet).map_err(|error| refused(&error.to_string()))?;
+    if version != podrun_abi::VERSION {
+        return Err(refused(&format!("version {version}, not {}", podrun_abi::VERSION)));
+    }
+    Ok((of, Attached(attached)))
+}
