@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Color;
@@ -104,7 +105,15 @@ Exit codes:
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
     /// Where pods are recorded
-    #[arg(long, global = true, value_name = "DIR", env = "PODRUN_ROOT", hide_env_values = true, default_value = DEFAULT_ROOT)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PODRUN_ROOT",
+        hide_env_values = true,
+        default_value = DEFAULT_ROOT,
+        value_parser = OsStringValueParser::new().try_map(std::path::absolute)
+    )]
     pub root: PathBuf,
     /// Print in colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
@@ -175,7 +184,18 @@ Examples:
   podrun run --rm --name shop-2 shop.toml
   podrun run -d shop.toml && podrun status shop
   podrun run --set app.api.isolators.cpus=0.5 -e api/LOG=debug shop.toml
-  podrun run --no-log-prefix hello.toml | sort")]
+  podrun run --no-log-prefix hello.toml | sort
+  podrun run --replace --timeout 1h shop.toml
+  podrun run --exit-code-from tests ci.toml
+  podrun run -d --wait=exited --id-file /tmp/job.id job.toml
+  podrun run --dry-run shop.toml
+
+Signals:
+  SIGINT, SIGTERM  stop in order; the second one kills
+  SIGQUIT          kill at once
+  SIGUSR1          print how the pod is, to standard error
+  SIGHUP           stop in order when the terminal is gone
+  SIGUSR2          goes to the main process of every app, as SIGWINCH does")]
 pub struct RunArgs {
     /// The manifest; `-` is standard input
     pub manifest: PathBuf,
@@ -191,6 +211,38 @@ pub struct RunArgs {
     /// Remove the pod's record when it has ended
     #[arg(long)]
     pub rm: bool,
+    /// Stop a running pod of this name first
+    #[arg(long)]
+    pub replace: bool,
+    /// With -d: wait until it is `ready`, as -d does anyway, or `exited`
+    #[arg(
+        long,
+        value_name = "STATE",
+        requires = "detach",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "ready",
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
+    pub wait: Option<pods::Condition>,
+    /// Stop it when it has run so long; the code is 124
+    #[arg(long, value_name = "DUR", value_parser = grace)]
+    pub timeout: Option<Grace>,
+    /// Stop it when this app has ended, and return its code
+    #[arg(long, value_name = "APP", hide_short_help = true)]
+    pub exit_code_from: Option<String>,
+    /// Write the pod's id into this file
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        value_parser = OsStringValueParser::new().try_map(std::path::absolute)
+    )]
+    pub id_file: Option<PathBuf>,
+    /// Only say what would be done, as `plan` does
+    #[arg(long)]
+    pub dry_run: bool,
     /// Who makes the pod's cgroup
     #[arg(long, value_enum, default_value_t = Driver::Auto, value_name = "DRIVER")]
     pub driver: Driver,

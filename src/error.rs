@@ -13,6 +13,8 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_NOT_RUNNING: u8 = 3;
 /// There is no such pod or app.
 pub const EXIT_NOT_FOUND: u8 = 4;
+/// A time that was given was over; timeout(1) ends so too.
+pub const EXIT_TIMED_OUT: u8 = 124;
 /// `run`: podrun itself failed.
 pub const EXIT_PODRUN_FAILED: u8 = 125;
 

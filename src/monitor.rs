@@ -23,7 +23,9 @@ use podrun_abi::control::Command;
 use podrun_abi::event::{Event, Record, StopReason};
 use podrun_abi::failure::StartFailure;
 
+use crate::error::EXIT_TIMED_OUT;
 use crate::launch::{self, Launched};
+use crate::output::span;
 use crate::sys::{pidfd, text};
 use intent::{Intent, Signals};
 use sink::Sink;
@@ -32,6 +34,17 @@ use wiring::{Ready, Wiring};
 
 /// How long leftovers of a pod that has ended may take to go away.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What `run` was asked for beyond the manifest.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// The pod is stopped at this moment, and the code is 124.
+    pub deadline: Option<Instant>,
+    /// The pod is stopped when this app has ended, and the code is the app's.
+    pub decider: Option<String>,
+    /// How long the ordered stop may take, in milliseconds; `None`: for ever.
+    pub stop_timeout_ms: Option<u64>,
+}
 
 /// How the pod ended, for the exit code and the last line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +61,9 @@ struct Ending {
     ended: Option<(u8, StopReason, Option<String>)>,
     boot_failure: Option<StartFailure>,
     stage1: Option<WaitStatus>,
+    /// The code of the app that was to decide it.
+    decided: Option<u8>,
+    timed_out: bool,
 }
 
 /// Stays with the pod until nothing of it is left.
@@ -59,15 +75,17 @@ pub fn run(
     signals: &mut Signals,
     sink: &mut Sink<'_>,
     teller: &mut Teller<'_>,
+    terms: &Terms,
 ) -> anyhow::Result<Verdict> {
     let mut wiring = Wiring::new(&launched, signals)?;
     let mut ending = Ending::default();
     while ending.stage1.is_none() {
-        let deadline = [sink.deadline(), teller.deadline()].into_iter().flatten().min();
+        let time_is_up = terms.deadline.filter(|_| !signals.is_stopping());
+        let deadline = [sink.deadline(), teller.deadline(), time_is_up].into_iter().flatten().min();
         for ready in wiring.wait(&launched.outputs, sink, deadline)? {
             match ready {
-                Ready::Signals => obey(signals, &launched.socket, sink, teller)?,
-                Ready::Socket => read_records(&launched, &mut ending, sink, teller)?,
+                Ready::Signals => obey(signals, &launched.socket, sink, (teller, terms))?,
+                Ready::Socket => read_records(&launched, &mut ending, sink, (teller, terms))?,
                 Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
                 Ready::Sink => sink.flush(),
                 Ready::Output(index) => wiring.pump(&launched.outputs, index, sink)?,
@@ -76,14 +94,32 @@ pub fn run(
         let now = Instant::now();
         sink.tick(now);
         teller.tick(now);
-        if sink.is_closed() && signals.once_closed() {
-            stop(&launched.socket, sink, "standard output was closed")?;
+        ending.timed_out |= time_is_up.is_some_and(|at| at <= now);
+        if let Some(why) = ending.wants_stop(sink, terms)
+            && signals.begin_stop()
+        {
+            stop(&launched.socket, sink, (teller, terms), &why)?;
         }
     }
-    read_records(&launched, &mut ending, sink, teller)?;
+    read_records(&launched, &mut ending, sink, (teller, terms))?;
     wiring.drain(&launched.outputs, sink)?;
     sink.finish();
     finish(launched, &ending, signals)
+}
+
+impl Ending {
+    /// Why the pod is to be stopped, other than by a signal.
+    fn wants_stop(&self, sink: &Sink<'_>, terms: &Terms) -> Option<String> {
+        if self.ended.is_some() {
+            return None;
+        }
+        match &terms.decider {
+            _ if sink.is_closed() => Some(": standard output was closed".to_owned()),
+            _ if self.timed_out => Some(": its time is over".to_owned()),
+            Some(app) if self.decided.is_some() => Some(format!(": {app} has ended")),
+            _ => None,
+        }
+    }
 }
 
 /// Does what our signals ask for.
@@ -91,11 +127,11 @@ fn obey(
     signals: &mut Signals,
     socket: &OwnedFd,
     sink: &mut Sink<'_>,
-    teller: &mut Teller<'_>,
+    (teller, terms): (&mut Teller<'_>, &Terms),
 ) -> anyhow::Result<()> {
     for intent in signals.intents() {
         match intent {
-            Intent::Stop { why } => stop(socket, sink, why)?,
+            Intent::Stop { why } => stop(socket, sink, (teller, terms), why)?,
             Intent::Kill => told(launch::tell(socket, Command::Kill { apps: Vec::new() }))?,
             Intent::Forward(signal) => {
                 let command = Command::Signal { apps: Vec::new(), signal, all_processes: false };
@@ -108,8 +144,19 @@ fn obey(
     Ok(())
 }
 
-fn stop(socket: &OwnedFd, sink: &mut Sink<'_>, why: &str) -> anyhow::Result<()> {
-    sink.note(&format!("stopping the pod ({why})"));
+/// `stopping 3 apps (up to 25s); press Ctrl-C again to kill now`.
+fn stop(
+    socket: &OwnedFd,
+    sink: &mut Sink<'_>,
+    (teller, terms): (&Teller<'_>, &Terms),
+    why: &str,
+) -> anyhow::Result<()> {
+    let apps = match teller.running() {
+        1 => "1 app".to_owned(),
+        count => format!("{count} apps"),
+    };
+    let time = terms.stop_timeout_ms.map(|time| format!(" (up to {})", span(time))).unwrap_or_default();
+    sink.note(&format!("stopping {apps}{time}{why}"));
     told(launch::tell(socket, Command::Stop { apps: Vec::new(), timeout_ms: None }))
 }
 
@@ -126,7 +173,7 @@ fn read_records(
     launched: &Launched,
     ending: &mut Ending,
     sink: &mut Sink<'_>,
-    teller: &mut Teller<'_>,
+    (teller, terms): (&mut Teller<'_>, &Terms),
 ) -> anyhow::Result<()> {
     let mut packet = vec![0; PACKET_BYTES_MAX];
     let mut up = false;
@@ -148,6 +195,12 @@ fn read_records(
             }
             Event::BootFailed { failure } => ending.boot_failure = Some(failure.clone()),
             Event::Up => up = true,
+            Event::Ended { app, outcome } if Some(app) == terms.decider.as_ref() => {
+                ending.decided = Some(outcome.end.exit_code());
+            }
+            Event::StartFailed { app, failure } if Some(app) == terms.decider.as_ref() => {
+                ending.decided = Some(failure.exit_code());
+            }
             _ => {}
         }
         teller.record(&record, sink);
@@ -178,10 +231,14 @@ fn verdict(ending: &Ending, interrupted: bool) -> Verdict {
     if let Some(failure) = &ending.boot_failure {
         return Verdict { code: 125, message: Some(format!("stage1 {failure}")) };
     }
+    let decided = |code: u8| ending.decided.unwrap_or(code);
     match &ending.ended {
+        Some(_) if ending.timed_out => Verdict { code: EXIT_TIMED_OUT, message: None },
         // Lets a shell loop end: the shell looks for 130 (compose's 0 does not).
-        Some((0, StopReason::Requested, _)) if interrupted => Verdict { code: 130, message: None },
-        Some((code, _, _)) => Verdict { code: *code, message: None },
+        Some((0, StopReason::Requested, _)) if interrupted && decided(0) == 0 => {
+            Verdict { code: 130, message: None }
+        }
+        Some((code, _, _)) => Verdict { code: decided(*code), message: None },
         None => lost(ending.stage1),
     }
 }
@@ -207,6 +264,20 @@ mod tests {
     use podrun_abi::failure::Step;
 
     use super::*;
+
+    #[test]
+    fn the_time_that_is_over_and_the_app_that_decides_win() {
+        let table = [
+            (Ending { timed_out: true, decided: Some(3), ..ended(0, StopReason::Requested) }, false, 124),
+            (Ending { decided: Some(3), ..ended(0, StopReason::Requested) }, false, 3),
+            (Ending { decided: Some(0), ..ended(7, StopReason::Finished) }, false, 0),
+            (Ending { decided: Some(3), ..ended(0, StopReason::Requested) }, true, 3),
+            (Ending { decided: Some(0), ..ended(0, StopReason::Requested) }, true, 130),
+        ];
+        for (ending, interrupted, code) in table {
+            assert_eq!(verdict(&ending, interrupted), Verdict { code, message: None });
+        }
+    }
 
     fn ended(code: u8, reason: StopReason) -> Ending {
         Ending { ended: Some((code, reason, None)), ..Ending::default() }

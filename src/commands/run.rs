@@ -3,21 +3,24 @@
 //! In the foreground this process stays with the pod. With `-d` a daemon does, and this process waits until
 //! the pod is up or has failed, so that `run -d` tells the truth.
 
+mod before;
+
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, anyhow};
-use serde::Deserialize;
 
 use super::load::{self, Loaded};
+use super::waiting;
+use crate::cli::pods::Condition;
 use crate::cli::{Driver, Globals, RunArgs};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
 use crate::monitor::sink::{Foreground, Sink};
 use crate::monitor::teller::{Report, Teller};
-use crate::monitor::{self, Verdict};
+use crate::monitor::{self, Terms, Verdict};
 use crate::output::log_file::LogFile;
 use crate::output::prefix::{Outputs, Prefixer, Style};
 use crate::output::{write_stderr, write_stdout};
@@ -43,16 +46,23 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
         globals.color.stderr(),
     )?;
     write_stderr(&loaded.warnings);
+    before::check_decider(args, &loaded)?;
+    if args.dry_run {
+        return before::dry_run(globals, args, &loaded);
+    }
     if !nix::unistd::geteuid().is_root() {
         let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
         return Err(anyhow!("cannot start pod `{name}`: only root can make its namespaces and groups"))
             .hint("run it with sudo; `podrun check` and `podrun plan` work without root");
     }
+    if args.replace {
+        before::replace(globals, args, &loaded)?;
+    }
     if !args.detach {
         return start(globals, args, &loaded, None);
     }
     match detach::double_fork()? {
-        Side::Caller(reader) => await_report(reader),
+        Side::Caller(reader) => await_report(reader, args.wait.unwrap_or(Condition::Ready)),
         Side::Daemon(writer) => std::process::exit(daemon(globals, args, &loaded, writer).into()),
     }
 }
@@ -61,32 +71,39 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
 fn daemon(globals: &Globals, args: &RunArgs, loaded: &Loaded, writer: OwnedFd) -> u8 {
     let mut writer = File::from(writer);
     let done = detach::leave_terminal().and_then(|()| start(globals, args, loaded, Some(&mut writer)));
-    done.unwrap_or_else(|e| {
-        let code = error::exit_code(&e).unwrap_or(EXIT_PODRUN_FAILED);
-        Report::Failed { code, text: error::text(&e) }.send(&mut writer);
-        code
-    })
+    let (code, report) = match done {
+        Ok(code) => (code, Report::Ended { code }),
+        Err(e) => {
+            let code = error::exit_code(&e).unwrap_or(EXIT_PODRUN_FAILED);
+            (code, Report::Failed { code, text: error::text(&e) })
+        }
+    };
+    report.send(&mut writer);
+    code
 }
 
 /// Waits for the daemon's word; end of file without one means that it was killed.
-fn await_report(reader: OwnedFd) -> anyhow::Result<u8> {
-    let mut text = String::new();
-    let mut reader = File::from(reader);
-    let mut deserializer = serde_json::Deserializer::from_reader(&mut reader);
-    match Report::deserialize(&mut deserializer) {
-        Ok(Report::Up { id }) => {
-            write_stdout(&format!("{id}\n"))?;
-            Ok(0)
-        }
-        Ok(Report::Failed { code, text }) => {
-            write_stderr(&text);
-            Ok(code)
-        }
-        Err(_) => {
-            reader.read_to_string(&mut text).ok();
-            Err(anyhow!("the detached launcher died before the pod was up"))
+fn await_report(reader: OwnedFd, condition: Condition) -> anyhow::Result<u8> {
+    let reports = serde_json::Deserializer::from_reader(File::from(reader)).into_iter::<Report>();
+    for report in reports.map_while(Result::ok) {
+        match report {
+            Report::Up { id } => {
+                write_stdout(&format!("{id}\n"))?;
+                if condition == Condition::Ready {
+                    return Ok(0);
+                }
+            }
+            Report::Ended { code } => return Ok(code),
+            Report::Failed { code, text } => {
+                write_stderr(&text);
+                return Ok(code);
+            }
         }
     }
+    Err(match condition {
+        Condition::Ready => anyhow!("the detached launcher died before the pod was up"),
+        Condition::Exited => anyhow!("the detached launcher died before the pod had ended"),
+    })
 }
 
 /// From the spec to the end of the pod.
@@ -129,6 +146,9 @@ fn launch_in(
     let context = || format!("cannot start pod `{}`", plan.pod);
     let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
     dir.write_plan(&record).with_context(context)?;
+    if let Some(path) = &args.id_file {
+        before::write_id(path, dir.id.as_str()).with_context(context)?;
+    }
     let signals = Signals::new().with_context(context)?;
     let launched = launch::start(&plan, dir, &loaded.text).with_context(context)?;
     Ok((plan, launched, signals))
@@ -152,7 +172,12 @@ fn watch(
         }
     };
     let mut teller = Teller::new(dir, Status::new(names), daemon);
-    let verdict = monitor::run(launched, signals, &mut sink, &mut teller)?;
+    let terms = Terms {
+        deadline: waiting::deadline(args.timeout),
+        decider: args.exit_code_from.clone(),
+        stop_timeout_ms: plan.stop_timeout_ms,
+    };
+    let verdict = monitor::run(launched, signals, &mut sink, &mut teller, &terms)?;
     conclude(&verdict, &mut sink, &mut teller);
     if !args.rm {
         teller.write_status();

@@ -3,11 +3,10 @@
 use anyhow::{Result, anyhow};
 
 use super::usage;
-use super::wait::EXIT_TIMED_OUT;
 use super::waiting::{self, Progress, Subject};
 use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
-use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, Note};
+use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, Note};
 use crate::output::table::Table;
 use crate::output::{size, span, write_json, write_stdout};
 use crate::pod::Pod;

@@ -50,6 +50,19 @@ pub fn run(root: &Root, args: &StopArgs) -> Result<u8> {
     Ok(if code == 0 { failed } else { code })
 }
 
+/// Stops one pod in order and waits for its end; one that is over already is no error.
+///
+/// # Errors
+/// When stage1 refuses, or the pod does not end in its time.
+pub(super) fn in_order(pod: &Pod) -> Result<()> {
+    let target = Target { pod: pod.clone(), apps: Vec::new() };
+    if !pod.is_alive() {
+        return settle_dead(pod);
+    }
+    begin(&target, None)?;
+    finish(&target, None)
+}
+
 /// Several apps of one pod are one target. What cannot be found is told, the rest is stopped.
 fn targets(root: &Root, args: &StopArgs) -> Result<(Vec<Target>, u8)> {
     if args.all {

@@ -5,13 +5,10 @@ use anyhow::{Result, anyhow};
 use super::waiting::{Pause, Progress, Subject, deadline};
 use crate::cli::WaitArgs;
 use crate::cli::pods::Condition;
-use crate::error::{self, EXIT_PODRUN_FAILED};
+use crate::error::{self, EXIT_PODRUN_FAILED, EXIT_TIMED_OUT};
 use crate::output::write_stderr;
 use crate::pod::Address;
 use crate::pod::root::Root;
-
-/// The time was over; timeout(1) ends so too.
-pub const EXIT_TIMED_OUT: u8 = 124;
 
 /// Waits, and returns the code of what it has waited for.
 ///

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 pub enum Intent {
     /// The ordered stop.
     Stop {
-        /// For the line that says so.
+        /// What stands behind the line that says so.
         why: &'static str,
     },
     /// Kill everything at once.
@@ -40,7 +40,6 @@ pub struct Signals {
 struct Rules {
     stopping: bool,
     interrupted: bool,
-    closed: bool,
     had_terminal: bool,
 }
 
@@ -72,12 +71,16 @@ impl Signals {
         self.rules.interrupted
     }
 
-    /// True at the first call only, unless the pod is being stopped already: the reader of our output is gone.
-    pub fn once_closed(&mut self) -> bool {
-        let first = !self.rules.closed && !self.rules.stopping;
-        self.rules.closed = true;
-        self.rules.stopping = true;
-        first
+    /// A stop was asked for, by a signal or by [`Signals::begin_stop`].
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.rules.stopping
+    }
+
+    /// The pod is to be stopped for another reason than a signal; false: it is being stopped already. A signal after
+    /// this is the second one.
+    pub fn begin_stop(&mut self) -> bool {
+        !std::mem::replace(&mut self.rules.stopping, true)
     }
 }
 
@@ -85,13 +88,13 @@ impl Rules {
     fn on(&mut self, signal: i32, has_terminal: impl Fn() -> bool) -> Intent {
         match signal {
             SIGTERM | SIGINT if self.stopping => Intent::Kill,
-            SIGTERM => self.stop("SIGTERM"),
+            SIGTERM => self.stop(": SIGTERM"),
             SIGINT => {
                 self.interrupted = true;
-                self.stop("press Ctrl-C again to kill it now")
+                self.stop("; press Ctrl-C again to kill now")
             }
             SIGQUIT => Intent::Kill,
-            SIGHUP if self.had_terminal && !has_terminal() => self.stop("the terminal is gone"),
+            SIGHUP if self.had_terminal && !has_terminal() => self.stop(": the terminal is gone"),
             SIGHUP => Intent::Note("SIGHUP: no app has a reload action"),
             SIGUSR1 => Intent::Dump,
             other => Intent::Forward(other),

@@ -25,6 +25,11 @@ pub enum Report {
         /// The pod's id.
         id: String,
     },
+    /// After [`Report::Up`], for a caller that waits for it.
+    Ended {
+        /// The code of `run`.
+        code: u8,
+    },
     /// It is not.
     Failed {
         /// For the exit.
@@ -107,6 +112,11 @@ impl<'a> Teller<'a> {
             }
             _ => {}
         }
+    }
+
+    /// How many apps run.
+    pub(super) fn running(&self) -> usize {
+        self.status.running()
     }
 
     /// When [`Teller::tick`] has something to do.

@@ -263,3 +263,77 @@ fn logs_follow_shows_what_comes_and_can_be_interrupted() {
     stop(&lab, "bg");
     wait_until("the pod has ended", || lab.call(&["status", "bg"]).code == 3);
 }
+
+#[test]
+fn dry_run_prints_the_plan_and_makes_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    let path = lab.manifest(&pod("one", "", &[app("a", "exit 0", "")]));
+    let dry = lab.call(&["run", "--dry-run", path.to_str().unwrap()]).expect_code(0);
+    assert_eq!(dry.stdout, lab.call(&["plan", path.to_str().unwrap()]).expect_code(0).stdout);
+    assert!(!lab.root().exists());
+}
+
+#[test]
+fn replace_stops_the_pod_that_has_the_name() {
+    let Some(lab) = Lab::open() else { return };
+    detached(&lab, &pod("bg", "", &[app("a", UP, "")]));
+    let first = lab.call(&["ps", "-q"]).stdout;
+    // What cannot be run does not cost the pod that runs.
+    let bad = lab.manifest(&pod("bg", "", &[app("a", UP, "user = \"nobody-here\"")]));
+    lab.call(&["run", "-d", "--replace", bad.to_str().unwrap()]).expect_code(125);
+    lab.call(&["status", "bg"]).expect_code(0);
+    let good = lab.manifest(&pod("bg", "", &[app("a", UP, "")]));
+    let id_file = lab.path("id");
+    let id_file = id_file.to_str().unwrap();
+    lab.call(&["run", "-d", good.to_str().unwrap()]).expect_code(125);
+    let second = lab
+        .call(&["run", "-d", "--replace", "--id-file", id_file, good.to_str().unwrap()])
+        .expect_code(0)
+        .stdout;
+    assert_ne!(first, second);
+    assert_eq!(std::fs::read_to_string(id_file).unwrap(), second);
+    let status = lab.call(&["status", first.trim()]).expect_code(3);
+    assert!(status.stdout.contains("stopped"), "{status}");
+    stop(&lab, "bg");
+}
+
+#[test]
+fn timeout_stops_the_pod_with_124() {
+    let Some(lab) = Lab::open() else { return };
+    let ended = lab.start_with(&["--timeout", "500ms"], &pod("one", "", &[app("a", UP, "")])).wait();
+    assert_eq!(ended.code, 124, "{ended}");
+    assert!(ended.stderr.contains("stopping 1 app (up to 15s): its time is over"), "{ended}");
+    let in_time = lab.start_with(&["--timeout", "1h"], &pod("two", "", &[app("a", "exit 3", "")])).wait();
+    assert_eq!(in_time.code, 3, "{in_time}");
+    lab.start_with(&["--timeout", "5"], &pod("two", "", &[app("a", "exit 3", "")])).wait().expect_code(125);
+}
+
+#[test]
+fn exit_code_from_an_app_ends_the_pod_with_it() {
+    let Some(lab) = Lab::open() else { return };
+    let apps = [
+        app("server", UP, ""),
+        app("tests", "sleep 0.2 ; exit 7", "essential = false\ndepends-on = [\"server\"]"),
+    ];
+    let manifest = pod("one", "", &apps);
+    let ended = lab.start_with(&["--exit-code-from", "tests"], &manifest).wait().expect_code(7);
+    assert!(ended.stderr.contains("stopping 1 app (up to 25s): tests has ended"), "{ended}");
+    lab.start_with(&["--exit-code-from", "nobody"], &manifest)
+        .wait()
+        .expect_code(125)
+        .expect_stderr(&["server, tests"]);
+}
+
+#[test]
+fn run_detached_can_wait_for_the_end() {
+    let Some(lab) = Lab::open() else { return };
+    let path = lab.manifest(&pod("bg", "", &[app("a", "sleep 0.2 ; exit 9", "")]));
+    let path = path.to_str().unwrap();
+    let ended = lab.call(&["run", "-d", "--wait=exited", path]).expect_code(9);
+    assert_eq!(ended.stdout.trim().len(), 8, "the id: {ended}");
+    lab.call(&["run", "-d", "--wait", path]).expect_code(0);
+    lab.call(&["wait", "bg"]).expect_code(9);
+    lab.call(&["run", "-d", "--wait=exited", "--timeout=100ms", path]).expect_code(124);
+    lab.call(&["run", "--wait", path]).expect_code(125);
+    lab.wait_until_empty();
+}

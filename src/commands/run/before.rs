@@ -1,0 +1,64 @@
+//! What `run` does before a pod is made, for its flags: `--dry-run`, `--exit-code-from`, `--replace`, `--id-file`.
+//!
+//! Whatever can be found wrong is found before the pod that is replaced is stopped.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::super::{load, stop};
+use crate::cli::{Globals, RunArgs};
+use crate::commands::load::Loaded;
+use crate::error::Note;
+use crate::output::write_stdout;
+use crate::plan::{Request, render};
+use crate::pod::root::Root;
+
+/// Stands for the id of a pod that is not made.
+const NO_ID: &str = "ID";
+
+/// Prints the plan instead of running it.
+///
+/// # Errors
+/// What this host cannot do.
+pub fn dry_run(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<u8> {
+    let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
+    let plan = load::plan(loaded, &request, globals.color.stderr())?;
+    write_stdout(&render(&plan, None))?;
+    Ok(0)
+}
+
+/// The app of `--exit-code-from` must be there.
+///
+/// # Errors
+/// When it is not.
+pub fn check_decider(args: &RunArgs, loaded: &Loaded) -> Result<()> {
+    let Some(wanted) = &args.exit_code_from else { return Ok(()) };
+    let names: Vec<&str> = loaded.spec.apps.iter().map(|app| app.name.as_str()).collect();
+    if names.contains(&wanted.as_str()) {
+        return Ok(());
+    }
+    Err(anyhow!("cannot use `--exit-code-from {wanted}`: the pod has no such app"))
+        .hint(format!("its apps are {}", names.join(", ")))
+}
+
+/// Stops the pod that has the name, when one runs.
+///
+/// # Errors
+/// When the new pod could not be run here, and nothing was stopped; or the old one does not end.
+pub fn replace(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<()> {
+    let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
+    load::plan(loaded, &request, globals.color.stderr())?;
+    let root = Root::open(&globals.root)?;
+    let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
+    let running = root.list()?.into_iter().find(|pod| pod.name() == name && pod.is_alive());
+    running.map_or(Ok(()), |pod| stop::in_order(&pod))
+}
+
+/// Writes the id where scripts look for it.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_id(path: &Path, id: &str) -> Result<()> {
+    std::fs::write(path, format!("{id}\n")).with_context(|| format!("cannot write `{}`", path.display()))
+}
