@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 pub struct StartFailure {
     /// What was being done.
     pub step: Step,
-    /// The path, name or number it was done to; empty when there is none.
+    /// The path, name or number it was done to; empty when there is none. The reason, where neither `errno` nor `fault`
+    /// says one.
     pub subject: String,
-    /// The errno of the failed call; 0 when no call failed (then `fault` or `step` says all).
+    /// The errno of the failed call; 0 when no call failed.
     pub errno: i32,
     /// For [`Step::Exec`]: what was found out about the file afterwards.
     pub fault: Option<ExecFault>,
@@ -140,8 +141,10 @@ impl StartFailure {
 impl fmt::Display for StartFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}", self.step.words())?;
-        if !self.subject.is_empty() {
-            write!(f, " `{}`", self.subject)?;
+        match self.subject.as_str() {
+            "" => {}
+            reason if self.errno == 0 && self.fault.is_none() => return write!(f, ": {reason}"),
+            subject => write!(f, " `{subject}`")?,
         }
         if let Some(fault) = &self.fault {
             return write!(f, ": {fault}");
@@ -186,5 +189,37 @@ fn machine_name(machine: u16) -> String {
         243 => "riscv".into(),
         258 => "loongarch".into(),
         other => format!("ELF machine {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_tells_what_to_what_and_why() {
+        let missing = Some(ExecFault::Missing);
+        let cases = [
+            (Step::Exec, "/bin/x", 0, missing, "cannot execute `/bin/x`: no such file in the app's root"),
+            (Step::Chdir, "/x", 13, None, "cannot enter workdir `/x`: Permission denied (os error 13)"),
+            (
+                Step::ReadBoot,
+                "the launcher is gone",
+                0,
+                None,
+                "cannot read its boot record: the launcher is gone",
+            ),
+            (
+                Step::ReadBoot,
+                "",
+                12,
+                None,
+                "cannot read its boot record: Cannot allocate memory (os error 12)",
+            ),
+        ];
+        for (step, subject, errno, fault, words) in cases {
+            let failure = StartFailure { step, subject: subject.to_owned(), errno, fault };
+            assert_eq!(failure.to_string(), words);
+        }
     }
 }
