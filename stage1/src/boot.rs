@@ -9,35 +9,27 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{OwnedFd, RawFd};
 
-use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, sethostname};
 use podrun_abi::boot::{App, Boot};
-use podrun_abi::control::Signal;
 use podrun_abi::event::Event;
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::failure::OrFail;
+use crate::failure::{OrFail, refused};
 use crate::handover::Handles;
 use crate::reactor::Reactor;
 use crate::report::Reporter;
 use crate::sys::descriptors::{self, Inherited};
 use crate::sys::process;
-use crate::{handover, mounts};
+use crate::{handover, mounts, signals};
 
-/// SIGRTMIN+3 as every service manager on Linux counts it: the C library keeps 32 and 33 for itself.
-pub const SIGRTMIN_3: Signal = 37;
-/// The signals that stage1 takes, through a signalfd. All others have their default disposition, and the kernel
-/// drops those for PID 1 of a pid namespace.
-const TAKEN: [Signal; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, SIGRTMIN_3];
 /// A boot record is longer than this only by mistake.
 const BOOT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Runs the pod of the launcher at the other end of `launcher`; returns the pod's exit code.
 pub fn run(launcher: RawFd, lock: RawFd) -> Result<u8, StartFailure> {
     process::reset_dispositions();
-    let signals = process::signal_set(&TAKEN);
-    signals.thread_set_mask().or_fail(Step::ReadBoot, "signal mask")?;
+    let signals = signals::take().or_fail(Step::ReadBoot, "signal mask")?;
     descriptors::fill_standard().or_fail(Step::ReadBoot, "/dev/null")?;
     let launcher = adopt(launcher, lock)?;
     let mut reporter = Reporter::new(launcher);
@@ -102,20 +94,10 @@ fn has_nul(app: &App) -> bool {
     texts.any(|text| text.contains('\0')) || app.workdir.contains('\0')
 }
 
-/// The failure of a launcher that says what stage1 does not understand.
-pub fn refused(why: &str) -> StartFailure {
-    StartFailure { step: Step::ReadBoot, subject: why.to_owned(), errno: 0, fault: None }
-}
-
 /// Takes over what is inherited and closes everything else. The lock is held, never used.
 fn adopt(launcher: RawFd, lock: RawFd) -> Result<Inherited, StartFailure> {
     let take = |number| Inherited::adopt(number).or_fail(Step::ReadBoot, &format!("descriptor {number}"));
     let launcher = take(launcher)?;
     descriptors::close_all_but(&mut [launcher, take(lock)?]).or_fail(Step::CloseFds, "")?;
     Ok(launcher)
-}
-
-/// The mask of an app: nothing is blocked.
-pub fn unblock_signals() -> Result<(), nix::errno::Errno> {
-    SigSet::empty().thread_set_mask()
 }

@@ -34,3 +34,8 @@ impl<T> OrFail<T> for io::Result<T> {
 pub fn failed(step: Step, subject: &str, errno: Errno) -> StartFailure {
     StartFailure { step, subject: subject.to_owned(), errno: errno as i32, fault: None }
 }
+
+/// The failure of a launcher that says what stage1 does not understand, or nothing any more.
+pub fn refused(why: &str) -> StartFailure {
+    StartFailure { step: Step::ReadBoot, subject: why.to_owned(), errno: 0, fault: None }
+}

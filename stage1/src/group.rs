@@ -14,8 +14,8 @@ use podrun_abi::event::OomLevel;
 use podrun_abi::failure::{StartFailure, Step};
 use podrun_abi::handover::{AppCgroup, Gauge};
 
+use crate::attached::Attached;
 use crate::failure::failed;
-use crate::handover::Attached;
 use crate::sys::descriptors::Inherited;
 use crate::sys::process;
 

@@ -1,16 +1,16 @@
 //! Takes the descriptors of the pod's and the apps' cgroups from the launcher's socket, where they come attached to
 //! packets.
 //!
-//! It waits for all of them, for as long as the launcher lives. Invariant: what a packet says of a descriptor is
-//! looked up among those that came with it, so no word of the launcher reaches another descriptor.
+//! It waits for all of them, for as long as the launcher lives. Invariant: nothing was started before all are there.
 
 use std::os::fd::OwnedFd;
 
 use podrun_abi::PACKET_BYTES_MAX;
 use podrun_abi::failure::StartFailure;
-use podrun_abi::handover::{Handover, Owner, Place};
+use podrun_abi::handover::{Handover, Owner};
 
-use crate::boot::refused;
+use crate::attached::Attached;
+use crate::failure::refused;
 use crate::group::{Group, Meter};
 use crate::sys::descriptors::{self, Inherited};
 use crate::sys::socket::{self, Received};
@@ -43,16 +43,6 @@ pub struct AppHandles {
     pub stdout: Inherited,
     /// Its descriptor 2.
     pub stderr: Inherited,
-}
-
-/// The descriptors of one packet.
-pub struct Attached(Vec<Inherited>);
-
-impl Attached {
-    /// The descriptor that a packet names.
-    pub fn at(&self, place: Place) -> Result<Inherited, StartFailure> {
-        self.0.get(place).copied().ok_or_else(|| refused(&format!("a packet without descriptor {place}")))
-    }
 }
 
 /// Waits for the memfd with the boot record and for the descriptors of the pod.
@@ -95,5 +85,5 @@ fn next(launcher: Inherited) -> Result<(Owner, Attached), StartFailure> {
     if version != podrun_abi::VERSION {
         return Err(refused(&format!("version {version}, not {}", podrun_abi::VERSION)));
     }
-    Ok((of, Attached(attached)))
+    Ok((of, Attached::new(attached)))
 }

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code, reason = "tests have a main of their own"))]
 
+mod attached;
 mod boot;
 mod control;
 mod examine;
@@ -20,6 +21,7 @@ mod reactor;
 mod reap;
 mod report;
 mod rootfs;
+mod signals;
 mod spawn;
 mod supervisor;
 mod sys;

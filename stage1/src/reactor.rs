@@ -20,13 +20,13 @@ use podrun_abi::control::{Command, Reply, Request};
 use podrun_abi::event::{End, Event as Told, Outcome};
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::boot::SIGRTMIN_3;
 use crate::control::{CLIENTS_MAX, Control};
 use crate::failure::OrFail;
 use crate::handover::Handles;
 use crate::process::{Process, Surroundings};
 use crate::reap::{Left, reap};
 use crate::report::Reporter;
+use crate::signals::SIGRTMIN_3;
 use crate::spawn::{Job, Progress};
 use crate::supervisor::{Action, AppIndex, Event, Reach, Supervisor};
 use crate::sys::process::SharedBytes;

@@ -19,13 +19,12 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 use podrun_abi::boot::{App, Boot};
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::boot::unblock_signals;
 use crate::failure::{OrFail, failed};
 use crate::group::{Group, describe};
 use crate::handover::AppHandles;
 use crate::sys::process::{Forked, exit_now, fork_into};
 use crate::sys::{descriptors, process, socket};
-use crate::{execute, identity, mounts, rootfs};
+use crate::{execute, identity, mounts, rootfs, signals};
 
 /// The child is in every hierarchy.
 pub const JOINED: &[u8] = b"joined";
@@ -189,7 +188,7 @@ fn become_app(job: &Job<'_>, channel: &impl AsFd) -> Result<Infallible, StartFai
     execute::enter_workdir(&job.app.workdir)?;
     job.progress.reach(Step::VerifyCgroup);
     wait_for_go(channel);
-    unblock_signals().or_fail(Step::Exec, "signal mask")?;
+    signals::unblock().or_fail(Step::Exec, "signal mask")?;
     job.progress.reach(Step::Exec);
     execute::execute(job.app)
 }
