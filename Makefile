@@ -19,7 +19,7 @@ help:
 	@echo 'make test     every test (root: pods run for real), in LANE=$(LANE); tests/lanes lists them'
 	@echo 'make bench    podrun beside runc, bwrap, systemd-nspawn and a floor in C'
 	@echo 'make fuzz     every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
-	@echo 'make install  programs, manual pages, completions and examples, below PREFIX'
+	@echo 'make install  programs, manual pages, completions, schema and examples below PREFIX'
 	@echo 'make deb      the same as a Debian package'
 	@echo 'make check    what a commit must pass without root: fmt, lint, doc'
 
@@ -43,7 +43,7 @@ fuzz:
 	fuzz/run $(FUZZ_SECONDS)
 
 install: build
-	packaging/install $(BIN) $(DESTDIR)$(PREFIX)
+	packaging/install $(BIN) $(PREFIX) $(DESTDIR)
 
 deb: build
 	packaging/deb $(BIN)
