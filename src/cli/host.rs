@@ -8,6 +8,10 @@ use super::TextFormat;
 
 /// `podrun version`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun version
+  podrun version -o json | jq -r .version")]
 pub struct VersionArgs {
     /// text or json
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]

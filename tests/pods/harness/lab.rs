@@ -90,8 +90,15 @@ impl Lab {
 
     /// `podrun` with these arguments, below the lab's groups.
     pub fn podrun(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(bin_dir().join("podrun"));
-        command.args(arguments).env("PODRUN_ROOT", self.root()).env("NO_COLOR", "1").current_dir(&self.dir);
+        let mut command = self.command(bin_dir().join("podrun"));
+        command.args(arguments);
+        command
+    }
+
+    /// Any program, below the lab's groups and with its podrun root.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("PODRUN_ROOT", self.root()).env("NO_COLOR", "1").current_dir(&self.dir);
         sys::join_before_exec(&mut command, self.groups.open_procs());
         command
     }

@@ -1,0 +1,162 @@
+//! A pod on a pseudo-terminal, as somebody sees it who types `podrun run`.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Lab, pod, spawn, sys};
+
+/// A podrun whose standard streams are a terminal that leads its session.
+struct Terminal {
+    child: Child,
+    window: File,
+    seen: String,
+    bytes: Receiver<Vec<u8>>,
+}
+
+impl Terminal {
+    fn run(lab: &Lab, manifest: &str) -> Self {
+        let path = lab.manifest(manifest);
+        let (window, inside) = sys::open_terminal();
+        let mut command = lab.podrun(&["run", path.to_str().unwrap()]);
+        command.env_remove("NO_COLOR").env("TERM", "xterm");
+        let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+        command.stdout(copy(&inside)).stderr(copy(&inside));
+        sys::lead_session_on(&mut command, inside);
+        let child = spawn(&mut command);
+        drop(command);
+        let window = File::from(window);
+        let mut reader = window.try_clone().unwrap();
+        let (sender, bytes) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // EIO: nobody has the other side open any more.
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, window, seen: String::new(), bytes }
+    }
+
+    /// Until the window shows this text.
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) {
+        let begin = Instant::now();
+        while !self.seen.contains(text) {
+            let left = crate::harness::far().saturating_sub(begin.elapsed());
+            match self.bytes.recv_timeout(left) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(error) => panic!("`{text}` never came ({error}):\n{}", self.seen),
+            }
+        }
+    }
+
+    fn press_ctrl_c(&mut self) {
+        self.window.write_all(b"\x03").unwrap();
+    }
+
+    /// The code, and everything that was shown.
+    #[track_caller]
+    fn finish(mut self) -> (i32, String) {
+        let pidfd = sys::pidfd(self.child.id().cast_signed()).unwrap();
+        let ended = sys::ends_within(&pidfd, crate::harness::far());
+        if !ended {
+            self.child.kill().unwrap();
+        }
+        let status = self.child.wait().unwrap();
+        assert!(ended, "no end:\n{}", self.seen);
+        while let Ok(bytes) = self.bytes.recv_timeout(Duration::from_millis(200)) {
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        (sys::shell_code(status), self.seen)
+    }
+}
+
+fn sh(name: &str, script: &str, keys: &str) -> String {
+    format!("[app.{name}]\nrootfs = \"/\"\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n{keys}\n")
+}
+
+/// Sleeps in pieces, so that the shell sees a signal soon.
+const FOR_EVER: &str = "while :; do sleep 0.1; done";
+
+#[test]
+fn names_have_a_colour_that_stays_theirs() {
+    let Some(lab) = Lab::open() else { return };
+    let mut shown = Vec::new();
+    // Beside another app, and in another run: the same name has the same colour.
+    for apps in [vec![sh("api", "echo one", "")], vec![sh("api", "echo one", ""), sh("db", "echo two", "")]] {
+        let (code, seen) = Terminal::run(&lab, &pod("one", "", &apps)).finish();
+        assert_eq!(code, 0, "{seen}");
+        let line = seen.lines().find(|line| line.contains("one")).unwrap().to_owned();
+        assert!(line.starts_with("\x1b[") && line.contains("mapi    |\x1b[0m one"), "{line:?}");
+        shown.push(line);
+    }
+    assert_eq!(shown[0], shown[1]);
+}
+
+/// A prompt shows before its line has an end, and no newline is made up for it.
+#[test]
+fn partial_line_shows_after_a_moment_and_goes_on() {
+    let Some(lab) = Lab::open() else { return };
+    let script = "printf 'name? '; sleep 3; echo thanks";
+    let mut terminal = Terminal::run(&lab, &pod("one", "", &[sh("api", script, "")]));
+    terminal.wait_for("|\x1b[0m name? ");
+    assert!(!terminal.seen.contains("thanks"), "it was shown only with the end of its line");
+    let (code, seen) = terminal.finish();
+    assert_eq!(code, 0, "{seen}");
+    assert!(seen.contains("name? thanks\r\n"), "{seen:?}");
+}
+
+/// The terminal sends SIGINT to podrun alone: apps are in sessions of their own and get their stop signal, once.
+#[test]
+fn first_ctrl_c_stops_in_order_and_says_what_it_does() {
+    let Some(lab) = Lab::open() else { return };
+    let script = format!("trap 'echo interrupted' INT; trap 'echo told; exit 0' TERM; echo up; {FOR_EVER}");
+    let apps = [sh("api", &script, ""), sh("db", &script, "stop-timeout = \"20s\"")];
+    let mut terminal = Terminal::run(&lab, &pod("one", "", &apps));
+    terminal.wait_for("up");
+    crate::harness::wait_until("both run", || lab.events_so_far().contains("\"up\""));
+    terminal.press_ctrl_c();
+    let (code, seen) = terminal.finish();
+    assert_eq!(code, 130, "{seen}");
+    assert!(
+        seen.contains("podrun | stopping 2 apps (up to 25s); press Ctrl-C again to kill now\r\n"),
+        "{seen}"
+    );
+    assert_eq!((seen.matches("told").count(), seen.matches("interrupted").count()), (2, 0), "{seen}");
+}
+
+#[test]
+fn second_ctrl_c_kills_at_once() {
+    let Some(lab) = Lab::open() else { return };
+    let script = format!("trap '' TERM INT; echo up; {FOR_EVER}");
+    let mut terminal = Terminal::run(&lab, &pod("one", "", &[sh("api", &script, "stop-timeout = \"1h\"")]));
+    terminal.wait_for("up");
+    terminal.press_ctrl_c();
+    terminal.wait_for("press Ctrl-C again");
+    let begin = Instant::now();
+    terminal.press_ctrl_c();
+    let (code, seen) = terminal.finish();
+    assert_eq!(code, 137, "{seen}");
+    assert!(begin.elapsed() < Duration::from_secs(30) * crate::harness::slowness(), "{seen}");
+}
+
+/// What podrun says stands under its own name, on the same terminal.
+#[test]
+fn sigusr1_shows_how_the_pod_is() {
+    let Some(lab) = Lab::open() else { return };
+    let script = format!("trap 'exit 0' TERM; echo up; {FOR_EVER}");
+    let mut terminal = Terminal::run(&lab, &pod("one", "", &[sh("api", &script, "")]));
+    terminal.wait_for("up");
+    crate::harness::wait_until("it runs", || lab.events_so_far().contains("\"up\""));
+    sys::kill(terminal.child.id().cast_signed(), libc::SIGUSR1).unwrap();
+    terminal.wait_for("podrun | the pod is running");
+    terminal.wait_for("podrun | app `api`: running");
+    terminal.press_ctrl_c();
+    assert_eq!(terminal.finish().0, 130);
+}
