@@ -290,6 +290,7 @@ pub enum ListFormat {
 Examples:
   podrun check shop.toml
   podrun check --strict *.toml
+  podrun check --host shop.toml   is its rootfs here, can its commands be executed?
   podrun check -o json shop.toml | jq '.problems[].message'")]
 pub struct CheckArgs {
     /// Manifests; `-` is standard input
@@ -298,6 +299,9 @@ pub struct CheckArgs {
     /// Warnings fail too
     #[arg(long)]
     pub strict: bool,
+    /// Also look whether this host has what it takes
+    #[arg(long)]
+    pub host: bool,
     /// text or json
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
     pub output: TextFormat,

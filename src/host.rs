@@ -6,7 +6,9 @@
 
 pub mod abilities;
 mod cgroup;
+pub mod check;
 mod env_file;
+pub mod program;
 
 use std::collections::BTreeMap;
 use std::fs::File;

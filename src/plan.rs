@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::plan::CgroupPlan;
 use crate::host::Host;
+use crate::manifest::rules::{self, Rule};
 use crate::spec::{AppSpec, Grace, Spec};
 
 pub use text::render;
@@ -142,6 +143,8 @@ pub struct Request {
 /// Why this host cannot run it: one key of the manifest and one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// Which rule it breaks.
+    pub rule: &'static Rule,
     /// Path of the key, such as `app.web.user`.
     pub path: String,
     /// Lower case, no full stop.
@@ -151,8 +154,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), hint: None }
+    fn new(rule: &'static Rule, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { rule, path: path.into(), message: message.into(), hint: None }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -205,6 +208,12 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     })
 }
 
+/// The apps that this host can have, each decided by itself; what is refused is for [`resolve`] to tell.
+#[must_use]
+pub fn resolve_apps(spec: &Spec, host: &Host, request: &Request) -> Vec<AppPlan> {
+    spec.apps.iter().filter_map(|app| resolve_app(app, spec, host, request, 0).ok()).collect()
+}
+
 /// `--name` wins over the manifest.
 fn pod_name<'a>(spec: &'a Spec, request: &'a Request) -> &'a str {
     request.name.as_deref().unwrap_or(&spec.pod.name)
@@ -237,6 +246,7 @@ fn resolve_app(
     if let Err(reason) = &facts.directory {
         let shown = app.rootfs.display();
         return Err(vec![Refusal::new(
+            &rules::HOST_ROOTFS,
             format!("app.{}.rootfs", app.name),
             format!("rootfs `{shown}` {reason}"),
         )]);
@@ -276,6 +286,7 @@ fn resolve_cgroup(spec: &Spec, host: &Host, apps: &[&AppSpec], id: &str) -> Resu
             missing
                 .into_iter()
                 .map(|m| Refusal {
+                    rule: &rules::HOST_LIMIT,
                     path: format!("{}.isolators.{}", m.scope, m.key),
                     message: format!("{}: {}", m.key, m.reason),
                     hint: m.hint,
@@ -298,8 +309,12 @@ fn descriptors(apps: usize, cgroup: Option<&CgroupPlan>) -> u64 {
 fn too_many_descriptors(needed: u64, host: &Host) -> Option<Refusal> {
     let (_, hard) = host.nofile;
     (needed > hard).then(|| {
-        Refusal::new("app", format!("the pod needs {needed} file descriptors, the hard limit here is {hard}"))
-            .hint("raise it (ulimit -Hn, or LimitNOFILE= of the service), or use fewer apps")
+        Refusal::new(
+            &rules::HOST_DESCRIPTORS,
+            "app",
+            format!("the pod needs {needed} file descriptors, the hard limit here is {hard}"),
+        )
+        .hint("raise it (ulimit -Hn, or LimitNOFILE= of the service), or use fewer apps")
     })
 }
 

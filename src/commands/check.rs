@@ -46,7 +46,12 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
                 continue;
             }
         };
-        let found = source.read().problems;
+        let read = source.read();
+        let mut found = read.problems;
+        if let Some(spec) = read.spec.filter(|_| args.host) {
+            found.extend(load::host_problems(&source, &spec)?);
+            found.sort_by_key(|problem| (problem.span.start, problem.severity));
+        }
         passed &= !found.iter().any(|problem| args.strict || problem.severity == Severity::Error);
         if !args.quiet && args.output == TextFormat::Text && !found.is_empty() {
             write_stdout(&manifest::render_source(&source, &found, globals.color.stdout()))?;

@@ -9,10 +9,13 @@ use crate::cli::OverrideArgs;
 use crate::error::Rendered;
 use crate::host;
 use crate::manifest::overrides::{Change, Overrides};
+use crate::manifest::rules::Rule;
 use crate::manifest::{self, Problem, Severity, Source};
 use crate::plan::{self, Plan, Refusal, Request};
 use crate::spec::Spec;
 
+/// Stands for the id that a pod gets when it is made.
+pub const NO_ID: &str = "ID";
 /// No manifest is longer, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -113,16 +116,29 @@ pub fn plan(loaded: &Loaded, request: &Request, color: bool) -> anyhow::Result<P
 
 /// A refusal points at the key that asked for it, where the manifest has that key.
 fn problem(source: &Source, refusal: Refusal) -> Problem {
-    let span = source.locate(&refusal.path).unwrap_or(0..0);
-    Problem {
-        severity: Severity::Error,
-        code: "E0900",
-        message: refusal.message,
-        help: refusal.hint,
-        path: refusal.path,
-        span,
-        related: Vec::new(),
-    }
+    found(source, refusal.rule, refusal.path, (refusal.message, refusal.hint))
+}
+
+fn found(source: &Source, rule: &Rule, path: String, (message, help): (String, Option<String>)) -> Problem {
+    let span = source.locate(&path).unwrap_or(0..0);
+    let severity = if rule.code.starts_with('W') { Severity::Warning } else { Severity::Error };
+    Problem { severity, code: rule.code, message, help, path, span, related: Vec::new() }
+}
+
+/// Everything of a spec that will not work on this host, sorted by place.
+///
+/// # Errors
+/// When this host cannot be looked at.
+pub fn host_problems(source: &Source, spec: &Spec) -> anyhow::Result<Vec<Problem>> {
+    let host = host::probe(spec)?;
+    let request = Request { id: NO_ID.to_owned(), name: None };
+    let refusals = plan::resolve(spec, &host, &request).err().unwrap_or_default();
+    let findings = host::check::check(spec, &plan::resolve_apps(spec, &host, &request));
+    let findings = findings.into_iter().map(|f| found(source, f.rule, f.path, (f.message, f.hint)));
+    let mut problems: Vec<Problem> =
+        refusals.into_iter().map(|refusal| problem(source, refusal)).chain(findings).collect();
+    problems.sort_by_key(|problem| (problem.span.start, problem.severity));
+    Ok(problems)
 }
 
 fn render(source: &Source, problems: &[Problem], color: bool) -> String {

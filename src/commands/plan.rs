@@ -8,9 +8,6 @@ use crate::error::{EXIT_USAGE, Note};
 use crate::output::{write_json, write_stderr, write_stdout};
 use crate::plan::{Plan, Request, render};
 
-/// Stands for the id that a pod gets when it is made.
-const NO_ID: &str = "ID";
-
 /// Prints the plan.
 ///
 /// # Errors
@@ -20,7 +17,7 @@ pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
     let loaded =
         load::manifest(&args.manifest, load::overrides(&args.overrides, args.name.as_deref()), color)?;
     write_stderr(&loaded.warnings);
-    let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
+    let request = Request { id: load::NO_ID.to_owned(), name: args.name.clone() };
     let plan = load::plan(&loaded, &request, color)?;
     let only = args.app.as_deref();
     match (args.output, only) {

@@ -89,6 +89,12 @@ fn text(path: &str) -> String {
 }
 
 /// The line `CapEff:` of proc_pid_status(5).
+/// Whether limits of processes may go beyond our own: CAP_SYS_RESOURCE.
+pub(super) fn may_raise_limits() -> bool {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    capabilities(&text("/proc/self/status")) & SYS_RESOURCE != 0
+}
+
 fn capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)

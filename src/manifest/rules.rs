@@ -116,6 +116,19 @@ rules! {
     OVERRIDE_APP "E0803" "An app that the command line names is in the manifest.";
     ENV_TYPED "E0804" "A variable without a value is in podrun's own environment.";
     ENV_FILE_TYPED "E0805" "A file of variables can be read, and each of its lines is NAME=value.";
+    HOST_ROOTFS "E0901" "A rootfs is a directory of this host.";
+    HOST_ACCOUNT "E0902" "A user or group that is named is in the app's own files.";
+    HOST_ENV_FILE "E0903" "An env-file can be read, and each of its lines is NAME=value.";
+    HOST_LIMIT "E0904" "This host can enforce every limit.";
+    HOST_DESCRIPTORS "E0905" "There are enough file descriptors for all apps.";
+    EXEC_MISSING "E0910" "A command is in the app's root.";
+    EXEC_DENIED "E0911" "A command can be executed by the app's user.";
+    EXEC_PARTS "E0912" "The interpreter of a script and the loader of a program are in the app's root.";
+    EXEC_FORMAT "E0913" "A command is a program for this machine, or a script.";
+    WORKDIR_MISSING "E0914" "A workdir is a directory in the app's root.";
+    CPUS_ABOVE_HOST "W0920" "An amount of CPU is not more than the host has.";
+    RLIMIT_ABOVE_HOST "E0921" "A limit of open files is not above the kernel's.";
+    NEEDS_CAPABILITY "E0922" "What only CAP_SYS_RESOURCE may do is asked for only where podrun has it.";
 }
 
 /// The document that explains all rules.

@@ -105,6 +105,12 @@ impl Source {
         locate::in_tree(&self.tree(&mut self.report())?, path)
     }
 
+    /// Whether it runs only some of its apps.
+    #[must_use]
+    pub fn selects(&self) -> bool {
+        !self.overrides.only.is_empty()
+    }
+
     /// The name of the text that an offset is in, with line and column from 1.
     #[must_use]
     pub fn place(&self, offset: usize) -> (&str, usize, usize) {

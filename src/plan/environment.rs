@@ -3,6 +3,7 @@
 use super::Refusal;
 use super::identity::Who;
 use crate::host::Host;
+use crate::manifest::rules;
 use crate::spec::AppSpec;
 
 /// The usual six directories.
@@ -37,7 +38,11 @@ pub fn resolve(
     for (index, file) in app.env_files.iter().enumerate() {
         match host.env_file(file) {
             Ok(pairs) => pairs.iter().for_each(|(name, value)| set(&mut env, name, value)),
-            Err(reason) => refusals.push(Refusal::new(format!("app.{}.env-file[{index}]", app.name), reason)),
+            Err(reason) => refusals.push(Refusal::new(
+                &rules::HOST_ENV_FILE,
+                format!("app.{}.env-file[{index}]", app.name),
+                reason,
+            )),
         }
     }
     app.env.iter().for_each(|(name, value)| set(&mut env, name, value));

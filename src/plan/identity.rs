@@ -4,6 +4,7 @@ use podrun_abi::boot::Identity;
 
 use super::Refusal;
 use crate::host::RootFacts;
+use crate::manifest::rules;
 use crate::passwd::{Accounts, User};
 use crate::spec::{AppSpec, Capabilities, IdOrName};
 use crate::value::capability;
@@ -25,6 +26,7 @@ pub fn resolve(app: &AppSpec, facts: &RootFacts) -> Result<Who, Vec<Refusal>> {
         Ok(accounts) => accounts,
         Err(reason) if needs_files.clone().any(|id| matches!(id, IdOrName::Name(_))) => {
             return Err(vec![Refusal::new(
+                &rules::HOST_ACCOUNT,
                 format!("app.{}.user", app.name),
                 format!("cannot look up names in `{}`: {reason}", app.rootfs.display()),
             )]);
@@ -73,9 +75,13 @@ fn capability_sets(wanted: Capabilities, uid: u32) -> (u64, u64) {
 fn unknown(app: &AppSpec, key: &str, name: &str, file: &str) -> Refusal {
     let shown = app.rootfs.join(file);
     let what = if key == "user" { "user" } else { "group" };
-    Refusal::new(format!("app.{}.{key}", app.name), format!("{what} `{name}` is not in {}", shown.display()))
-        .hint(format!(
-            "add it there, or write the number: {key} = {}",
-            if key == "groups" { "[1000]" } else { "1000" }
-        ))
+    Refusal::new(
+        &rules::HOST_ACCOUNT,
+        format!("app.{}.{key}", app.name),
+        format!("{what} `{name}` is not in {}", shown.display()),
+    )
+    .hint(format!(
+        "add it there, or write the number: {key} = {}",
+        if key == "groups" { "[1000]" } else { "1000" }
+    ))
 }

@@ -14,13 +14,11 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{execve, fchdir};
 use podrun_abi::boot::App;
+use podrun_abi::executable::{HEAD_BYTES, SCRIPT_DEPTH, script_interpreter};
 use podrun_abi::failure::{ExecFault, StartFailure, Step};
 
-use crate::examine::{SCRIPT_DEPTH, examine, script_interpreter};
+use crate::examine::examine;
 use crate::failure::{OrFail, failed};
-
-/// As much of a file as the kernel looks at to find `#!`.
-const HEAD_BYTES: usize = 256;
 
 /// Enters `workdir`.
 pub fn enter_workdir(workdir: &str) -> Result<(), StartFailure> {

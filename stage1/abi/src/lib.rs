@@ -1,4 +1,4 @@
-//! What the launcher and stage1 say to each other, and nothing else.
+//! What the launcher and stage1 say to each other, what both must read alike, and nothing else.
 //!
 //! [`handover::Handover`], with [`boot::Boot`] in a sealed memfd, and then [`control::Command`] go in and
 //! [`event::Record`] comes out through one `SOCK_SEQPACKET` socket, one JSON text per packet. End of file on it means
@@ -12,6 +12,7 @@
 pub mod boot;
 pub mod control;
 pub mod event;
+pub mod executable;
 pub mod failure;
 pub mod handover;
 

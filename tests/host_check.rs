@@ -1,0 +1,162 @@
+//! `podrun check --host`: what only a look at the host can find, each with its exact answer. Root directories are
+//! made here, so that it needs no root and no image.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+const HEAD: &str = "version = 1\n[pod]\nname = \"shop\"\n[app.api]\n";
+
+/// What `check --host` answers, with the temporary directory written as `DIR`, and its exit code.
+fn check(dir: &Path, piece: &str) -> (String, i32) {
+    let manifest = dir.join("shop.toml");
+    fs::write(&manifest, format!("{HEAD}{}", piece.replace("DIR", &dir.display().to_string()))).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_podrun"))
+        .args(["check", "--host", "--color", "never"])
+        .arg(&manifest)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let said = String::from_utf8(output.stdout).unwrap();
+    (said.replace(&dir.display().to_string(), "DIR"), output.status.code().unwrap())
+}
+
+/// A root with a passwd file and programs of all kinds.
+fn root() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |path: &str, mode: u32, content: &[u8]| {
+        let path = dir.path().join("root").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let own = fs::read(env!("CARGO_BIN_EXE_podrun")).unwrap();
+    // A header alone is enough to be known; PT_INTERP needs the table behind it.
+    let mut dynamic = vec![0; 64 + 56];
+    dynamic[..20].copy_from_slice(&own[..20]);
+    dynamic[32..40].copy_from_slice(&64_u64.to_le_bytes());
+    dynamic[54..56].copy_from_slice(&56_u16.to_le_bytes());
+    dynamic[56..58].copy_from_slice(&1_u16.to_le_bytes());
+    dynamic[64..68].copy_from_slice(&3_u32.to_le_bytes());
+    dynamic[72..80].copy_from_slice(&120_u64.to_le_bytes());
+    dynamic[96..104].copy_from_slice(&28_u64.to_le_bytes());
+    dynamic.extend_from_slice(b"/lib64/ld-linux-x86-64.so.2\0");
+    let mut foreign = dynamic.clone();
+    foreign[18..20].copy_from_slice(&22_u16.to_le_bytes());
+    put("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n");
+    put("bin/static", 0o755, &own[..64]);
+    put("bin/dynamic", 0o755, &dynamic);
+    put("bin/foreign", 0o755, &foreign);
+    put("bin/script", 0o755, b"#!/usr/bin/python3\n");
+    put("bin/plain", 0o644, b"#!/bin/static\n");
+    put("bin/private", 0o700, b"#!/bin/static\n");
+    fs::write(dir.path().join("good.env"), "A=1\n").unwrap();
+    fs::write(dir.path().join("bad.env"), "A=1\nexport B\n").unwrap();
+    dir
+}
+
+/// A piece of the table `[app.api]`; the title that is to be told, and the text that its place underlines.
+const ROWS: &[(&str, &str, &str)] = &[
+    (
+        "rootfs = \"/srv/images/none\"\nexec = [\"/bin/static\"]\n",
+        "error[E0901]: rootfs `/srv/images/none` does not exist",
+        "5:10",
+    ),
+    (
+        "rootfs = \"DIR/good.env\"\nexec = [\"/bin/static\"]\n",
+        "error[E0901]: rootfs `DIR/good.env` is not a directory",
+        "5:10",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/usr/bin/api\"]\n",
+        "error[E0910]: app.api.exec[0]: /usr/bin/api does not exist in rootfs DIR/root",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"nginx\"]\n",
+        "error[E0910]: app.api.exec[0]: `nginx` is in no directory of the app's PATH in rootfs DIR/root",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"plain\"]\n",
+        "error[E0911]: app.api.exec[0]: /bin/plain is not executable in rootfs DIR/root",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/private\"]\nuser = \"web\"\n",
+        "error[E0911]: app.api.exec[0]: /bin/private is not executable in rootfs DIR/root",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/script\"]\n",
+        "error[E0912]: app.api.exec[0]: /bin/script: its interpreter /usr/bin/python3 is missing in rootfs DIR/root",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/dynamic\"]\n",
+        "error[E0912]: app.api.exec[0]: /bin/dynamic: its loader /lib64/ld-linux-x86-64.so.2 is missing in rootfs DIR/root",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/foreign\"]\n",
+        "error[E0913]: app.api.exec[0]: /bin/foreign cannot be executed: built for another architecture (s390x)",
+        "6:9",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/static\"]\nworkdir = \"/srv\"\n",
+        "error[E0914]: workdir /srv is not a directory in rootfs DIR/root",
+        "7:11",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/static\"]\nuser = \"postgres\"\n",
+        "error[E0902]: user `postgres` is not in DIR/root/etc/passwd",
+        "7:8",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/static\"]\nenv-file = [\"DIR/good.env\", \"DIR/bad.env\"]\n",
+        "error[E0903]: app.api.env-file[1]: DIR/bad.env:2: not `NAME=value`, a `#` comment or a blank line",
+        "",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/static\"]\nrlimits = { nofile = 2000000000 }\n",
+        "error[E0921]: nofile 2000000000 is above the host's fs.nr_open (",
+        "7:22",
+    ),
+    (
+        "rootfs = \"DIR/root\"\nexec = [\"/bin/static\"]\n[app.api.isolators]\ncpus = 8192\n",
+        "warning[W0920]: cpus (8192) is more than the ",
+        "8:8",
+    ),
+];
+
+#[test]
+fn every_row_of_the_host_is_told_at_its_key() {
+    let dir = root();
+    for (piece, title, place) in ROWS {
+        let (said, code) = check(dir.path(), piece);
+        let first = said.lines().next().unwrap_or_default();
+        assert!(first.starts_with(title), "{piece}\nis answered by\n{said}");
+        let at = said.lines().nth(1).unwrap();
+        assert!(at.trim_start().starts_with("--> DIR/shop.toml:") && at.ends_with(place), "{said}");
+        assert_eq!(said.matches("\n\n").count(), 1, "one problem:\n{said}");
+        assert_eq!(code, i32::from(title.starts_with("error")), "{said}");
+    }
+}
+
+#[test]
+fn all_is_told_at_once_and_sorted() {
+    let dir = root();
+    let piece = "rootfs = \"DIR/root\"\nexec = [\"/bin/none\"]\nworkdir = \"/srv\"\n[app.b]\nrootfs = \"/none\"\nexec = [\"x\"]\n";
+    let (said, _) = check(dir.path(), piece);
+    let codes: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("error[")?.get(..5)).collect();
+    assert_eq!(codes, ["E0910", "E0914", "E0901"], "{said}");
+}
+
+#[test]
+fn what_this_host_can_do_is_not_minded() {
+    let dir = root();
+    let piece = "rootfs = \"DIR/root\"\nexec = [\"static\"]\nuser = \"web\"\nenv-file = [\"DIR/good.env\"]\n";
+    assert_eq!(check(dir.path(), piece), (String::new(), 0));
+}
