@@ -105,18 +105,29 @@ Exit codes:
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
     /// Where pods are recorded
+    ///
+    /// /run/podrun when nobody says otherwise.
     #[arg(
         long,
         global = true,
+        display_order = 900,
         value_name = "DIR",
         env = "PODRUN_ROOT",
         hide_env_values = true,
+        hide_default_value = true,
         default_value = DEFAULT_ROOT,
         value_parser = OsStringValueParser::new().try_map(std::path::absolute)
     )]
     pub root: PathBuf,
     /// Print in colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        display_order = 901,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub color: Color,
 }
 

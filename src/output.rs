@@ -51,6 +51,12 @@ impl Color {
     }
 }
 
+/// How many columns the terminal has that standard output is; `None`: it is none, and lines may be any length.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
+}
+
 /// Writes to standard output; a reader that is gone is no error.
 ///
 /// # Errors

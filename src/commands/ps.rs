@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::pods::Filter;
 use crate::cli::{ListFormat, PsArgs};
 use crate::output::table::Table;
-use crate::output::{json_line, span, write_stdout};
+use crate::output::{json_line, span, terminal_width, write_stdout};
 use crate::pod::Pod;
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
@@ -119,6 +119,7 @@ fn apps_text(rows: &[Row], args: &PsArgs) -> Result<String> {
 }
 
 fn headed(table: Table, args: &PsArgs) -> Table {
+    let table = table.fit(terminal_width());
     if args.no_heading { table.without_headings() } else { table }
 }
 

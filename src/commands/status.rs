@@ -8,7 +8,7 @@ use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, Note};
 use crate::output::table::Table;
-use crate::output::{size, span, write_json, write_stdout};
+use crate::output::{size, span, terminal_width, write_json, write_stdout};
 use crate::pod::Pod;
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
@@ -91,7 +91,7 @@ fn text(pod: &Pod, status: &Status, json: &PodJson, now_ms: u64) -> String {
         text += "note    some of its account cannot be read\n";
     }
     text += "\n";
-    text += &apps(&status.apps, &json.apps, now_ms).render();
+    text += &apps(&status.apps, &json.apps, now_ms).fit(terminal_width()).render();
     if !json.not_enforced.is_empty() {
         text += "\nnot enforced on this host:\n";
         for limit in &json.not_enforced {

@@ -1,12 +1,14 @@
 //! The plan as people read it: what will be done, in the order in which it will be done.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
 use super::{AppPlan, Driver, Plan};
 use crate::cgroup::plan::Group;
-use crate::value::{capability, rlimit, signal};
+use crate::spec::Grace;
+use crate::value::{capability, duration, rlimit, signal};
 
 /// The whole plan, or that of one app. Lines are not wrapped.
 #[must_use]
@@ -58,7 +60,7 @@ fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
 
 /// Paths, as many to a line as fit on a terminal.
 fn write_list(out: &mut String, heading: &str, paths: &[String]) -> fmt::Result {
-    const WIDTH: usize = 96;
+    const WIDTH: usize = 80;
     let mut line = format!("  {heading:<10}");
     for path in paths {
         if line.len() + 1 + path.len() > WIDTH {
@@ -93,7 +95,7 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
     }
     let root = plan.roots.get(app.root.index).map_or("", String::as_str);
     writeln!(out, "  mount      / = {root} ({})", mode_word(app.root.mode))?;
-    writeln!(out, "  mount      /proc (proc), /dev (tmpfs; pts, shm, mqueue), /sys (sysfs, read-only)")?;
+    writeln!(out, "  mount      /proc, /dev (tmpfs; pts, shm, mqueue), /sys (read-only)")?;
     for view in plan.cgroup.hierarchies.iter().map(|h| &h.view) {
         let target = if view.name.is_empty() { String::new() } else { format!("/{}", view.name) };
         writeln!(out, "  mount      /sys/fs/cgroup{target} ({}, read-only)", view.fstype)?;
@@ -118,21 +120,25 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
     writeln!(out, "  exec       {:?}", app.argv)?;
     let success: Vec<String> = app.policy.success.iter().map(success_word).collect();
     writeln!(out, "  success    {}", success.join(", "))?;
-    let (signal_name, grace) = (signal::name(app.policy.stop_signal), time(app.policy.stop_timeout_ms));
-    writeln!(out, "  stop       SIG{signal_name}, then kill after {grace}")
+    let signal_name = signal::name(app.policy.stop_signal);
+    match app.policy.stop_timeout_ms {
+        Some(grace) => writeln!(out, "  stop       SIG{signal_name}, then kill after {}", time(grace)),
+        None => writeln!(out, "  stop       SIG{signal_name}, and no kill"),
+    }
 }
 
 fn write_end(out: &mut String, plan: &Plan) -> fmt::Result {
     let policy = match plan.exit_policy {
-        ExitPolicy::Essential => {
-            "the first essential app that fails, or the last one that succeeds, ends the pod"
-        }
+        ExitPolicy::Essential => "an essential app that fails, or the last one to succeed, ends it",
         ExitPolicy::AllExited => "the last app ends the pod",
         ExitPolicy::Never => "it ends when it is told to",
     };
     writeln!(out, "\nend")?;
     writeln!(out, "  policy     {policy}")?;
-    writeln!(out, "  stop       in reverse order, killed after {}", time(plan.stop_timeout_ms))
+    match plan.stop_timeout_ms {
+        Some(grace) => writeln!(out, "  stop       in reverse order, killed after {}", time(grace)),
+        None => writeln!(out, "  stop       in reverse order, however long that takes"),
+    }
 }
 
 fn capabilities(set: u64) -> Vec<String> {
@@ -160,6 +166,6 @@ fn success_word(success: &Success) -> String {
     }
 }
 
-fn time(milliseconds: Option<u64>) -> String {
-    milliseconds.map_or_else(|| "no time".to_owned(), |ms| format!("{}.{:03}s", ms / 1000, ms % 1000))
+fn time(milliseconds: u64) -> String {
+    duration::show(Grace::Limited(Duration::from_millis(milliseconds)))
 }
