@@ -46,8 +46,14 @@ impl Terminal {
     /// Until the window shows this text.
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
+        self.wait_for_each(text, 1);
+    }
+
+    /// Until it has shown this text so often.
+    #[track_caller]
+    fn wait_for_each(&mut self, text: &str, count: usize) {
         let begin = Instant::now();
-        while !self.seen.contains(text) {
+        while self.seen.matches(text).count() < count {
             let left = crate::harness::far().saturating_sub(begin.elapsed());
             match self.bytes.recv_timeout(left) {
                 Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
@@ -119,8 +125,8 @@ fn first_ctrl_c_stops_in_order_and_says_what_it_does() {
     let script = format!("trap 'echo interrupted' INT; trap 'echo told; exit 0' TERM; echo up; {FOR_EVER}");
     let apps = [sh("api", &script, ""), sh("db", &script, "stop-timeout = \"20s\"")];
     let mut terminal = Terminal::run(&lab, &pod("one", "", &apps));
-    terminal.wait_for("up");
-    crate::harness::wait_until("both run", || lab.events_so_far().contains("\"up\""));
+    // Both have set their traps.
+    terminal.wait_for_each("up\r\n", 2);
     terminal.press_ctrl_c();
     let (code, seen) = terminal.finish();
     assert_eq!(code, 130, "{seen}");
