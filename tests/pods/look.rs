@@ -1,6 +1,5 @@
 //! `logs`, `inspect`, `cat`, `graph`, `wait`, `doctor`, and the waiting and filtering flags of `status` and `ps`.
 
-
 use crate::harness::{Lab, Running, app, pod, wait_until};
 
 const UP: &str = "on-term 0 ; say up ; pause";
