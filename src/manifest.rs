@@ -7,6 +7,7 @@
 
 mod app;
 mod effective;
+mod foreign;
 mod isolators;
 pub mod keys;
 mod known;

@@ -160,3 +160,47 @@ fn what_this_host_can_do_is_not_minded() {
     let piece = "rootfs = \"DIR/root\"\nexec = [\"static\"]\nuser = \"web\"\nenv-file = [\"DIR/good.env\"]\n";
     assert_eq!(check(dir.path(), piece), (String::new(), 0));
 }
+
+/// Any text is answered with 0 or 1: a script can tell a manifest that is wrong from a podrun that is.
+#[test]
+fn check_exits_with_0_or_1_whatever_the_text() {
+    let rows = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rows.md")).unwrap();
+    let pieces: Vec<&str> =
+        rows.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below.max(1)
+    };
+    let mut files = Vec::new();
+    for number in 0..400 {
+        let mut text =
+            format!("version = 1\n[pod]\nname = \"x\"\n{}", pieces[random(pieces.len())]).into_bytes();
+        for _ in 0..random(6) {
+            let at = random(text.len());
+            match random(3) {
+                0 => text.truncate(at),
+                1 => text.insert(at, b"\"'[]{}=.\n#\\-0\xff\0"[random(15)]),
+                _ => drop(
+                    text.splice(at..(at + random(9)).min(text.len()), pieces[random(pieces.len())].bytes()),
+                ),
+            }
+        }
+        files.push(dir.path().join(format!("{number}.toml")));
+        fs::write(files.last().unwrap(), text).unwrap();
+    }
+    for some in files.chunks(8) {
+        for flags in [&["--host"][..], &["--strict", "-o", "json"]] {
+            let output = Command::new(env!("CARGO_BIN_EXE_podrun"))
+                .arg("check")
+                .args(flags)
+                .args(some)
+                .output()
+                .unwrap();
+            let code = output.status.code();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(matches!(code, Some(0 | 1)) && !said.contains("panicked"), "{code:?} {some:?}: {said}");
+        }
+    }
+}

@@ -6,36 +6,11 @@
 use toml::de::DeValue;
 
 use super::keys::{self, Kind, Lookup, Support};
-use super::later;
 use super::problem::Problem;
 use super::rules;
 use super::tree::{Item, Report, Table, type_words};
+use super::{foreign, later};
 use crate::value::nearest;
-
-/// What other tools call it, and podrun's word.
-const FOREIGN: [(&str, &str); 21] = [
-    ("restart-policy", "restart"),
-    ("command", "exec"),
-    ("cmd", "exec"),
-    ("args", "exec"),
-    ("entrypoint", "exec"),
-    ("environment", "env"),
-    ("env_file", "env-file"),
-    ("working_dir", "workdir"),
-    ("working-dir", "workdir"),
-    ("working-directory", "workdir"),
-    ("cwd", "workdir"),
-    ("root", "rootfs"),
-    ("mem_limit", "isolators.memory-max"),
-    ("memory", "isolators.memory-max"),
-    ("cap_add", "capabilities"),
-    ("after", "depends-on"),
-    ("stop_grace_period", "stop-timeout"),
-    ("ulimits", "rlimits"),
-    ("limits", "isolators"),
-    ("resources", "isolators"),
-    ("uid", "user"),
-];
 
 /// Checks the names of all keys below `root`.
 pub(super) fn check(root: &Table, report: &mut Report) {
@@ -129,8 +104,8 @@ fn unknown(table: &Table, item: &Item) -> Problem {
         help = Some(format!("keys use `-`: write `{hyphened}`"));
     } else if let Some(home) = elsewhere(table, &hyphened) {
         help = Some(format!("`{hyphened}` belongs in [{home}]"));
-    } else if let Some((_, ours)) = FOREIGN.iter().find(|(theirs, _)| *theirs == key || *theirs == hyphened) {
-        help = Some(format!("podrun's word for it is `{ours}`"));
+    } else if let Some(advice) = foreign::advice(&table.path.parts(), key) {
+        help = Some(advice);
     } else if let Some(near) = nearest(&hyphened, siblings.iter().copied()) {
         message.push_str(&format!("; did you mean `{near}`?"));
     } else if !siblings.is_empty() {

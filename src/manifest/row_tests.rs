@@ -54,6 +54,38 @@ fn every_row_has_its_exact_answer() {
     }
 }
 
+/// Manifests of authors who are new to this, with the answers that they get, as a document.
+#[test]
+fn mistakes_of_new_authors_are_answered_as_documented() {
+    let mut document = "# What new authors write, and what they are told\n\n\
+        Ten manifests, as somebody would write them who comes from compose, Kubernetes or systemd, each with about three\n\
+        mistakes, and what `podrun check` says. A test makes this page from `tests/golden/mistakes`.\n"
+        .to_owned();
+    for file in super::tests::toml_files("tests/golden/mistakes") {
+        let text = fs::read_to_string(&file).unwrap();
+        let (title, manifest) = text.split_once('\n').unwrap();
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let from = match name.split('-').next().unwrap() {
+            "compose" => "compose",
+            "kubernetes" => "Kubernetes",
+            _ => "systemd",
+        };
+        let problems = read(manifest).problems;
+        assert!(!problems.is_empty(), "{name}");
+        let shown = render("pod.toml", manifest, &problems, false);
+        document.push_str(&format!(
+            "\n## From {from}: {}\n\n```toml\n{manifest}```\n\n```text\n{}\n```\n",
+            title.trim_start_matches("# ").to_lowercase(),
+            shown.trim_end()
+        ));
+    }
+    let path = repository("docs/first-mistakes.md");
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(&path, &document).unwrap();
+    }
+    assert!(fs::read_to_string(&path).unwrap_or_default() == document, "run again with {UPDATE}=1");
+}
+
 /// Words of the language that podrun is written in, and of its libraries, say nothing to an author.
 #[test]
 fn no_answer_speaks_of_what_podrun_is_made_of() {
@@ -63,6 +95,7 @@ fn no_answer_speaks_of_what_podrun_is_made_of() {
         let text = fs::read_to_string(file.with_extension("txt")).unwrap();
         answers.push((file.display().to_string(), text));
     }
+    answers.push(("docs".to_owned(), fs::read_to_string(repository("docs/first-mistakes.md")).unwrap()));
     let foreign = [
         "invalid type",
         "missing field",

@@ -8,8 +8,8 @@ use std::ops::Range;
 use toml::de::{DeTable, Error};
 
 use super::problem::{Problem, boundary_before, boundary_behind};
-use super::rules;
 use super::tree::Report;
+use super::{foreign, rules};
 use crate::value::quoted;
 
 const SHOWN_MAX: usize = 5;
@@ -18,6 +18,10 @@ const SHOWN_MAX: usize = 5;
 pub(super) fn parse<'a>(text: &'a str, report: &mut Report) -> Option<DeTable<'a>> {
     let (tree, faults) = DeTable::parse_recoverable(text);
     let is_duplicate = |fault: &Error| fault.message().starts_with("duplicate key");
+    if let Some(problem) = faults.first().and_then(|fault| unit_file(text, fault)) {
+        report.add(problem);
+        return None;
+    }
     let usable = faults.iter().all(is_duplicate);
     let mut lines: Vec<Range<usize>> = Vec::new();
     let mut twice = None;
@@ -49,6 +53,15 @@ pub(super) fn parse<'a>(text: &'a str, report: &mut Report) -> Option<DeTable<'a
         }
     }
     usable.then(|| tree.into_inner())
+}
+
+/// The one thing to say of a unit file: nearly every line of it is wrong.
+fn unit_file(text: &str, fault: &Error) -> Option<Problem> {
+    let span = fault.span()?;
+    let problem = foreign::is_unit(text).then(|| fault_at(text, fault, span))?;
+    let help =
+        "this looks like a systemd unit; a manifest has [pod] and [app.NAME], and strings stand in quotes";
+    Some(problem.help(help))
 }
 
 fn fault_at(text: &str, fault: &Error, span: Range<usize>) -> Problem {

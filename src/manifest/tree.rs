@@ -145,7 +145,9 @@ impl<'a> Table<'a> {
     /// The entry that must be there.
     pub(super) fn required(&self, key: &str, report: &mut Report) -> Option<Item<'a>> {
         let item = self.item(key);
-        if item.is_none() {
+        // Where another tool's word for it stands, that is told, and nothing is missing.
+        let is_foreign = self.entries.keys().any(|other| super::foreign::word(other.get_ref()) == Some(key));
+        if item.is_none() && !is_foreign {
             let path = self.path.join(key);
             let problem =
                 Problem::new(&rules::MISSING_KEY, &path, self.span.clone(), format!("`{path}` is missing"));

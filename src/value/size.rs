@@ -111,6 +111,10 @@ fn unknown_unit(text: &str, number: &str, unit: &str) -> Refusal {
 }
 
 fn not_a_size(text: &str) -> Refusal {
+    if text.ends_with('%') {
+        let refusal = Refusal::form(format!("\"{text}\" is not a size"));
+        return refusal.help("a share of the host's memory cannot be given: it would differ between hosts");
+    }
     Refusal::form(format!("\"{text}\" is not a size"))
         .help("write a number of bytes, a size such as \"512MiB\", \"1.5GiB\" or \"512MB\", or \"max\"")
 }
