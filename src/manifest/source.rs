@@ -185,7 +185,10 @@ fn write_table(table: &Table, out: &mut String) {
     for item in deep {
         match item.as_table() {
             Some(inner) => {
-                out.push_str(&format!("\n[{}]\n", item.path));
+                // A table of tables needs no header of its own.
+                if inner.items().is_empty() || inner.items().iter().any(|item| !item.value.is_table()) {
+                    out.push_str(&format!("\n[{}]\n", item.path));
+                }
                 write_table(&inner, out);
             }
             None => {
