@@ -70,6 +70,8 @@ static FORKS: RwLock<()> = RwLock::new(());
 
 /// Starts a process whose streams are arranged already.
 pub fn spawn(command: &mut Command) -> Child {
+    // Shells start background jobs with SIGINT ignored, and what is ignored stays so (signal(7)).
+    sys::listen_to_interrupts(command);
     // Returns when the child has executed, so that nothing is inherited any more.
     let _forking = FORKS.read().expect("no holder panics");
     command.spawn().expect("the command can be executed")

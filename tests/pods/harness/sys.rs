@@ -128,6 +128,17 @@ pub fn leak_descriptors(command: &mut Command, count: usize) {
     unsafe { command.pre_exec(leak) };
 }
 
+/// SIGINT does to the command what it does by default.
+pub fn listen_to_interrupts(command: &mut Command) {
+    let listen = || {
+        // SAFETY: signal(2) with the default action reads no memory of ours; nothing but this child's own action changes.
+        let before = unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: only signal(2) is called between fork and exec, which is async-signal-safe.
+    unsafe { command.pre_exec(listen) };
+}
+
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
