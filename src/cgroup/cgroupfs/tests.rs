@@ -129,11 +129,16 @@ fn pid(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap()
 }
 
-/// The groups of the pod, of stage1 and of the apps.
+/// The groups of the pod, of stage1 and of the apps; none of them on an error, as in `launch`.
 fn create_all(plan: &CgroupPlan) -> anyhow::Result<PodCgroup> {
     let pod = create(plan)?;
-    pod.add_apps()?;
-    Ok(pod)
+    match pod.add_apps() {
+        Ok(()) => Ok(pod),
+        Err(error) => {
+            pod.remove(soon(1000))?;
+            Err(error)
+        }
+    }
 }
 
 #[test]
