@@ -24,9 +24,12 @@ use crate::cgroup::limits::{SUPERVISOR, app_group};
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, Setting, Version};
 use crate::cgroup::remove::{self, Tree};
 pub use crate::cgroup::remove::{find_leftovers, remove_leftovers, remove_recorded};
+use crate::sys::detach;
 
 /// How long the undo of a failed [`create`] may take; nothing runs in the groups then.
 const UNDO_TIME: Duration = Duration::from_secs(2);
+/// Who is in a group, and where one moves oneself.
+const PROCS: &str = "cgroup.procs";
 /// How long a group may stay busy while processes that have left it or ended are taken out of it.
 const ENABLE_TIME: Duration = Duration::from_secs(1);
 
@@ -405,8 +408,21 @@ fn enter_leaf(joined: &Joined, parent: &OwnedFd, parent_path: &std::path::Path) 
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(cannot_create(&path, errno)),
     }
-    files::write(parent, &below(leaf, "cgroup.procs"), "0")
-        .with_context(|| format!("cannot move the launcher into `{}`", path.display()))
+    move_ours(parent, "", leaf).with_context(|| format!("cannot move the launcher into `{}`", path.display()))
+}
+
+/// Moves the launcher, and the caller that waits for it where one does, between a parent and its leaf. Whoever is not
+/// found in the one is not moved: the caller may be gone, and its number another's.
+fn move_ours(parent: &OwnedFd, from: &str, to: &str) -> std::io::Result<()> {
+    let (there, to) = (files::read(parent, &below(from, PROCS))?, below(to, PROCS));
+    let caller = detach::caller().map(|pid| pid.to_string());
+    if let Some(caller) = caller.filter(|caller| there.lines().any(|pid| pid == caller)) {
+        match files::write(parent, &to, &caller) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+            _ => {}
+        }
+    }
+    files::write(parent, &to, "0")
 }
 
 /// Takes the launcher back to where it was and removes its leaf. A parent that hands controllers down can hold
@@ -421,7 +437,7 @@ fn leave_leaf(joined: &Joined) -> anyhow::Result<()> {
     if files::write(&parent, "cgroup.subtree_control", &words.join(" ")).is_err() {
         return Ok(());
     }
-    if files::write(&parent, "cgroup.procs", "0").is_err() {
+    if move_ours(&parent, leaf, "").is_err() {
         return Ok(());
     }
     files::remove_group(&parent, leaf.as_ref())

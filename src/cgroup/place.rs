@@ -27,7 +27,7 @@ pub struct GroupFacts {
     pub is_root: bool,
     /// Its owner gave it to us: the xattr `trusted.delegate` or `user.delegate` is `1`.
     pub delegated: bool,
-    /// No process is in it but the launcher.
+    /// No process is in it but the launcher and the caller that waits for it.
     pub alone: bool,
     /// We may make groups in it.
     pub writable: bool,

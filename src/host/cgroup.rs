@@ -15,7 +15,7 @@ use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::cgroup::limits::{CpusetFacts, Facts, LIMITING, needs};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::spec::{Limits, Spec};
-use crate::sys::xattr;
+use crate::sys::{detach, xattr};
 use crate::value::{CpuWeight, NumberSet};
 
 /// The hierarchies that are mounted here and our own groups in them.
@@ -80,8 +80,13 @@ fn delegated(dir: &Path) -> bool {
     [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| xattr::is_one(dir.as_fd(), name))
 }
 
+/// The caller of a `run -d` waits in the same group.
 fn alone(dir: &Path) -> bool {
-    words(&dir.join("cgroup.procs")) == [std::process::id().to_string()]
+    let own = nix::unistd::getpid().as_raw();
+    let ours: Vec<String> =
+        [Some(own), detach::caller()].into_iter().flatten().map(|pid| pid.to_string()).collect();
+    let there = words(&dir.join("cgroup.procs"));
+    !there.is_empty() && there.iter().all(|pid| ours.contains(pid))
 }
 
 /// What the parent group has; looked for when a limit needs it, or when a v1 cpuset comes along with a

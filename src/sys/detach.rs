@@ -1,10 +1,11 @@
 //! Leave the terminal: the double fork of `run -d`, and the pipe over which the daemon reports back.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::Context;
 use nix::fcntl::OFlag;
-use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, pipe2, setsid};
 
 /// Which of the two processes this is after [`double_fork`].
 pub enum Side {
@@ -12,6 +13,15 @@ pub enum Side {
     Caller(OwnedFd),
     /// The daemon: no terminal, its own session, a child of init or of the nearest subreaper.
     Daemon(OwnedFd),
+}
+
+/// Set in the daemon; 0: this process is no daemon.
+static CALLER: AtomicI32 = AtomicI32::new(0);
+
+/// In the daemon: the process that was called, and waits for the report. It is ours, and in the same cgroups.
+#[must_use]
+pub fn caller() -> Option<i32> {
+    Some(CALLER.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
 }
 
 /// A pipe, both ends close-on-exec.
@@ -29,6 +39,7 @@ pub fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
 pub fn double_fork() -> anyhow::Result<Side> {
     anyhow::ensure!(super::tasks::count()? == 1, "cannot detach: the launcher has more than one thread");
     let (reader, writer) = pipe()?;
+    let caller = getpid().as_raw();
     if let Some(first) = fork_checked()? {
         drop(writer);
         nix::sys::wait::waitpid(first, None).context("cannot wait for the first fork")?;
@@ -41,6 +52,7 @@ pub fn double_fork() -> anyhow::Result<Side> {
         // daemon, which is just what is wanted.
         unsafe { libc::_exit(0) };
     }
+    CALLER.store(caller, Ordering::Relaxed);
     Ok(Side::Daemon(writer))
 }
 

@@ -69,11 +69,11 @@ fn app_that_may_mount_cannot_lift_its_own_limits() {
 }
 
 /// `podrun run` as a unit of systemd, outside of the lab's groups.
-fn systemd_run(lab: &Lab, flags: &[&str]) -> Command {
+fn systemd_run(lab: &Lab, flags: &[&str], words: &[&str]) -> Command {
     let path = lab.manifest(&pod("one", "", &[app("a", APP, LIMITED)]));
     let mut command = Command::new("systemd-run");
     command.arg("--quiet").args(flags).arg(format!("--setenv=PODRUN_ROOT={}", lab.root().display()));
-    command.arg("--").arg(bin_dir().join("podrun")).args(["run", "--no-log-prefix"]).arg(path);
+    command.arg("--").arg(bin_dir().join("podrun")).arg("run").args(words).arg(path);
     command
 }
 
@@ -109,7 +109,7 @@ fn launcher_in_a_group_that_is_not_its_own_makes_the_pod_at_the_root() {
         return;
     }
     let Some(lab) = Lab::open() else { return };
-    let running = Running::spawn(&mut systemd_run(&lab, &["--scope"]));
+    let running = Running::spawn(&mut systemd_run(&lab, &["--scope"], &["--no-log-prefix"]));
     running.wait_for("up");
     let group = pods_group(&lab);
     assert_eq!(group.parent(), Some(Path::new("/sys/fs/cgroup")));
@@ -127,7 +127,7 @@ fn pod_in_a_delegated_scope_stays_in_it() {
     let Some(lab) = Lab::open() else { return };
     let unit = format!("{}.scope", lab.name());
     let flags = ["--scope", "--property=Delegate=yes", "--unit", &unit];
-    let running = Running::spawn(&mut systemd_run(&lab, &flags));
+    let running = Running::spawn(&mut systemd_run(&lab, &flags, &["--no-log-prefix"]));
     running.wait_for("up");
     let group = pods_group(&lab);
     assert!(group.parent().is_some_and(|scope| scope.ends_with(&unit)), "{}", group.display());
@@ -148,7 +148,7 @@ fn pod_in_a_delegated_service_stays_in_it_and_stops_with_it() {
     let Some(lab) = Lab::open() else { return };
     let unit = format!("{}.service", lab.name());
     let flags = ["--pipe", "--wait", "--property=Delegate=yes", "--property=KillMode=mixed", "--unit", &unit];
-    let running = Running::spawn(&mut systemd_run(&lab, &flags));
+    let running = Running::spawn(&mut systemd_run(&lab, &flags, &["--no-log-prefix"]));
     running.wait_for("up");
     let group = pods_group(&lab);
     assert!(group.parent().is_some_and(|service| service.ends_with(&unit)), "{}", group.display());
@@ -174,4 +174,22 @@ fn launcher_killed_in_its_leaf_leaves_what_gc_removes() {
     lab.wait_until_empty();
     lab.call(&["gc"]).expect_code(0);
     assert_eq!(lab.groups_left(), Vec::<PathBuf>::new());
+}
+
+/// The caller of `run -d` is in the scope too when the launcher looks for a place, and gone afterwards.
+#[test]
+fn detached_pod_in_a_delegated_scope_stays_in_it() {
+    if !require::unified() || !require::systemd() {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let unit = format!("{}.scope", lab.name());
+    let flags = ["--scope", "--property=Delegate=yes", "--unit", &unit];
+    Running::spawn(&mut systemd_run(&lab, &flags, &["-d"])).wait().expect_code(0);
+    let group = pods_group(&lab);
+    assert!(group.parent().is_some_and(|scope| scope.ends_with(&unit)), "{}", group.display());
+    expect_enforced(&group);
+    Running::spawn(&mut lab.podrun(&["stop", "one"])).wait().expect_code(0);
+    let scope = group.parent().unwrap().to_owned();
+    wait_until("systemd removes the scope", || !scope.exists());
 }
