@@ -118,6 +118,14 @@ pub fn write_json<T: serde::Serialize>(value: &T) -> Result<()> {
     write_stdout(&json_line(value)?)
 }
 
+/// Writes one JSON text that people read too, on several lines.
+///
+/// # Errors
+/// As [`write_stdout`].
+pub fn write_json_pretty<T: serde::Serialize>(value: &T) -> Result<()> {
+    write_stdout(&(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n"))
+}
+
 /// `1.5 MiB`: three digits at most, binary units.
 #[must_use]
 pub fn size(bytes: u64) -> String {

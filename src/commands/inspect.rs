@@ -15,7 +15,7 @@ use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
 use crate::cli::InspectArgs;
 use crate::error::{EXIT_NOT_FOUND, Note};
 use crate::manifest::isolators_in_toml;
-use crate::output::write_json;
+use crate::output::write_json_pretty;
 use crate::pod::Pod;
 use crate::pod::plan::PlanRecord;
 use crate::pod::root::Root;
@@ -64,9 +64,9 @@ struct LimitJson {
     /// `pod` or `app.NAME`.
     scope: String,
     key: String,
-    /// In TOML, as the manifest means it; not there when podrun sets it for another key.
+    /// As the manifest means it, a text or a number; not there when podrun sets it for another key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<String>,
+    asked: Option<serde_json::Value>,
     file: PathBuf,
     written: String,
     /// Not there when the group is gone.
@@ -85,13 +85,13 @@ pub fn run(root: &Root, args: &InspectArgs) -> Result<u8> {
     let plan = pod.plan().ok();
     let spec = cat::spec(&pod).ok();
     match &args.pod.app {
-        None => write_json(&of_pod(&pod, json, plan.as_ref(), spec.as_ref()))?,
+        None => write_json_pretty(&of_pod(&pod, json, plan.as_ref(), spec.as_ref()))?,
         Some(name) => {
             let app = json.apps.into_iter().find(|app| app.name == *name);
             let app = app
                 .ok_or_else(|| anyhow!("pod `{}` has no app `{name}`", pod.name()))
                 .code(EXIT_NOT_FOUND)?;
-            write_json(&of_app(&pod, app, plan.as_ref(), spec.as_ref()))?;
+            write_json_pretty(&of_app(&pod, app, plan.as_ref(), spec.as_ref()))?;
         }
     }
     Ok(0)
@@ -170,12 +170,14 @@ fn scope(group: &Group) -> String {
     }
 }
 
-fn asked(spec: &Spec, group: &Group, key: &str) -> Option<String> {
+/// The values of isolators are written alike in TOML and in JSON.
+fn asked(spec: &Spec, group: &Group, key: &str) -> Option<serde_json::Value> {
     let limits: &Limits = match group.name.strip_prefix("app-") {
         Some(name) => &spec.apps.iter().find(|app| app.name == name)?.limits,
         None => &spec.pod.limits,
     };
-    isolators_in_toml(limits).into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    let (_, value) = isolators_in_toml(limits).into_iter().find(|(name, _)| *name == key)?;
+    Some(serde_json::from_str(&value).unwrap_or(value.into()))
 }
 
 /// What the kernel says, bounded, without its newline.

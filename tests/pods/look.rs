@@ -130,12 +130,12 @@ fn inspect_compares_what_was_asked_with_what_the_kernel_says() {
     assert_eq!((&json["schema"], &json["name"]), (&1.into(), &"bg".into()));
     let limits = json["limits"].as_array().unwrap();
     let find = |key: &str| limits.iter().find(|limit| limit["key"] == key).unwrap();
-    assert_eq!(find("memory-max")["asked"], "\"25MiB\"");
+    assert_eq!((&find("memory-max")["asked"], &find("pids-max")["asked"]), (&"25MiB".into(), &7.into()));
     assert_eq!(
         (&find("memory-max")["kernel"], &find("pids-max")["kernel"]),
         (&"26214400".into(), &"7".into())
     );
-    assert_eq!((&find("cpus")["scope"], &find("cpus")["asked"]), (&"pod".into(), &"0.8".into()));
+    assert_eq!((&find("cpus")["scope"], &find("cpus")["asked"]), (&"pod".into(), &0.8.into()));
     for limit in limits {
         let file = limit["file"].as_str().unwrap();
         let kernel = std::fs::read_to_string(file).unwrap();
