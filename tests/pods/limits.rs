@@ -46,7 +46,8 @@ fn few_thousandths_of_a_cpu_keep_their_ratio() {
     for (written, milli) in [("\"5m\"", 5), ("\"1m\"", 1)] {
         let keys = format!("isolators.cpus = {written}");
         let running = lab.start(&pod("one", "", &[app("a", "pause", &keys)]));
-        wait_until("stage1 lives, after the limits", || lab.stage1_lives());
+        // What stage1 says when it has the app's group, after its limits.
+        wait_until("stage1 has booted", || lab.events_so_far().contains("booted"));
         expect_ratio(&lab.limit("app-a", "cpus"), milli);
         lab.call(&["stop", "-t", "10ms", "one"]);
         running.wait();

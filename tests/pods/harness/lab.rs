@@ -229,11 +229,6 @@ impl Lab {
         pids.into_iter().next().expect("one")
     }
 
-    /// The supervisor of a pod is there, which comes after all groups and limits.
-    pub fn stage1_lives(&self) -> bool {
-        self.stage1_pids().next().is_some()
-    }
-
     /// In every hierarchy that has such a group.
     fn stage1_pids(&self) -> impl Iterator<Item = i32> {
         let groups = self.groups_left().into_iter().filter(|group| group.ends_with("supervisor"));
