@@ -255,7 +255,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Who makes the pod's cgroup
-    #[arg(long, value_enum, default_value_t = Driver::Auto, value_name = "DRIVER")]
+    #[arg(long, value_enum, default_value_t = Driver::Auto, value_name = "DRIVER", env = "PODRUN_DRIVER", hide_env_values = true)]
     pub driver: Driver,
     /// Pass the apps' output on as it is
     #[arg(long)]
@@ -343,6 +343,9 @@ pub struct PlanArgs {
     /// In place of the manifest's pod.name
     #[arg(long)]
     pub name: Option<String>,
+    /// Who makes the pod's cgroup
+    #[arg(long, value_enum, default_value_t = Driver::Auto, value_name = "DRIVER", env = "PODRUN_DRIVER", hide_env_values = true)]
+    pub driver: Driver,
     /// What changes the manifest.
     #[command(flatten)]
     pub overrides: OverrideArgs,

@@ -17,14 +17,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::cgroup::limits::Facts;
+use crate::error::Note;
 use crate::passwd::Accounts;
 use crate::spec::{AppSpec, IdOrName, Spec};
+use crate::systemd::{self, ManagerFacts};
 pub use cgroup::hierarchies;
 
 /// No passwd, group or env file of an honest root is larger.
@@ -39,8 +41,8 @@ pub struct Host {
     pub boot_id: Result<String, String>,
     /// Our own RLIMIT_NOFILE, soft and hard.
     pub nofile: (u64, u64),
-    /// systemd is PID 1 of this machine (sd_booted(3)).
-    pub systemd: bool,
+    /// The systemd that is to make the pod's group; `None`: podrun does that itself.
+    pub manager: Option<ManagerFacts>,
     /// Our effective user id.
     pub euid: u32,
     roots: BTreeMap<PathBuf, RootFacts>,
@@ -82,11 +84,23 @@ impl Host {
     }
 }
 
+/// Who is to make the pod's group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// systemd, where it runs this machine and has not given us a group of our own; else podrun.
+    Auto,
+    /// systemd.
+    Systemd,
+    /// podrun.
+    Cgroupfs,
+}
+
 /// Looks at this machine with the eyes of one spec.
 ///
 /// # Errors
-/// Only when `/proc` does not say where our own groups are, or our own limits cannot be read.
-pub fn probe(spec: &Spec) -> anyhow::Result<Host> {
+/// Only when `/proc` does not say where our own groups are, when our own limits cannot be read, or when systemd is
+/// to make the pod's group and does not answer.
+pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
     let mut roots = BTreeMap::new();
     let mut env_files = BTreeMap::new();
     for app in &spec.apps {
@@ -97,11 +111,12 @@ pub fn probe(spec: &Spec) -> anyhow::Result<Host> {
             env_files.entry(path.clone()).or_insert_with(|| env_file::read(path));
         }
     }
+    let cgroups = cgroup::look(spec)?;
     Ok(Host {
-        cgroups: cgroup::look(spec)?,
+        manager: manager(driver, &cgroups)?,
+        cgroups,
         boot_id: boot_id(),
         nofile: getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?,
-        systemd: Path::new("/run/systemd/system").is_dir(),
         euid: nix::unistd::geteuid().as_raw(),
         roots,
         env_files,
@@ -114,6 +129,29 @@ pub fn probe(spec: &Spec) -> anyhow::Result<Host> {
 /// Why it cannot be read, with file and line where there is one.
 pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, String> {
     env_file::read(path)
+}
+
+/// The systemd that is to make the pod's group. Who was given a group of its own (`Delegate=yes`) stays in it, and a
+/// systemd whose tree we are not in is another machine's or a test's.
+fn manager(driver: DriverChoice, facts: &Facts) -> anyhow::Result<Option<ManagerFacts>> {
+    let auto = driver == DriverChoice::Auto;
+    // sd_booted(3)
+    let is_booted = || Path::new("/run/systemd/system").is_dir();
+    if driver == DriverChoice::Cgroupfs
+        || (auto && (!is_booted() || cgroup::is_delegated(&facts.hierarchies)))
+    {
+        return Ok(None);
+    }
+    let context = || "cannot use driver `systemd`";
+    let manager = systemd::probe().with_context(context).hint("--driver cgroupfs goes without systemd")?;
+    match manager {
+        Some(manager) if !auto || cgroup::is_below(&facts.hierarchies, &manager.root) => Ok(Some(manager)),
+        None if !auto => {
+            let error = anyhow!("nobody listens on the system bus or on systemd's own socket");
+            Err(error.context(context())).hint("leave `--driver` out, or use `--driver cgroupfs`")
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether an app of this root names a group, so that its group file is read.

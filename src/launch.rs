@@ -24,6 +24,7 @@ use crate::plan::{AppPlan, Plan};
 use crate::pod::dir::PodDir;
 use crate::sys::clone3::{Child, Cloned, PreparedExec};
 use crate::sys::{clone3, mount, pidfd};
+use crate::systemd::{PodUnits, scope};
 
 /// How long the undo of a failed launch may take.
 const UNDO_DEADLINE: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub struct Launched {
     pub outputs: Vec<Output>,
     /// The pod's groups.
     pub cgroup: PodCgroup,
+    /// The units that hold them, when systemd is the driver.
+    pub units: Option<PodUnits>,
 }
 
 /// One stream of one app.
@@ -66,16 +69,36 @@ pub enum Stream {
 pub fn start(plan: &Plan, dir: &PodDir, manifest: &str) -> anyhow::Result<Launched> {
     let nofile = raise_descriptor_limit(plan.nofile)?;
     let program = Program::open()?;
-    let cgroup = cgroupfs::create(&plan.cgroup)?;
-    match start_in(&Parts { plan, dir, manifest, nofile }, &program, &cgroup) {
-        Ok((stage1, socket, outputs)) => Ok(Launched { stage1, socket, outputs, cgroup }),
+    let mut units = plan.units.as_ref().map(|units| scope::create(units, &plan.cgroup)).transpose()?;
+    match start_below(&Parts { plan, dir, manifest, nofile }, &program) {
+        Ok(mut launched) => {
+            units.iter_mut().for_each(PodUnits::release);
+            launched.units = units;
+            Ok(launched)
+        }
+        Err(error) => {
+            let undone = units.map_or(Ok(()), |mut units| units.close(Instant::now() + UNDO_DEADLINE));
+            Err(with_undo(error, undone))
+        }
+    }
+}
+
+/// Makes the groups and starts stage1 in them.
+fn start_below(parts: &Parts<'_>, program: &Program) -> anyhow::Result<Launched> {
+    let cgroup = cgroupfs::create(&parts.plan.cgroup)?;
+    match start_in(parts, program, &cgroup) {
+        Ok((stage1, socket, outputs)) => Ok(Launched { stage1, socket, outputs, cgroup, units: None }),
         Err(error) => {
             let undone = cgroup.kill().and_then(|()| cgroup.remove(Instant::now() + UNDO_DEADLINE));
-            Err(match undone {
-                Ok(()) => error,
-                Err(left) => error.context(format!("the launch failed, and so did its undo ({left:#})")),
-            })
+            Err(with_undo(error, undone))
         }
+    }
+}
+
+fn with_undo(error: anyhow::Error, undone: anyhow::Result<()>) -> anyhow::Error {
+    match undone {
+        Ok(()) => error,
+        Err(left) => error.context(format!("the launch failed, and so did its undo ({left:#})")),
     }
 }
 

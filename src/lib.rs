@@ -16,4 +16,5 @@ pub mod plan;
 pub mod pod;
 pub mod spec;
 pub mod sys;
+pub mod systemd;
 pub mod value;

@@ -27,6 +27,7 @@ use crate::error::EXIT_TIMED_OUT;
 use crate::launch::{self, Launched};
 use crate::output::span;
 use crate::sys::{pidfd, text};
+use crate::systemd::Told;
 use intent::{Intent, Signals};
 use sink::Sink;
 use teller::Teller;
@@ -71,7 +72,7 @@ struct Ending {
 /// # Errors
 /// Of our own making only (no descriptor for the poll and the like); the pod's end is a [`Verdict`].
 pub fn run(
-    launched: Launched,
+    mut launched: Launched,
     signals: &mut Signals,
     sink: &mut Sink<'_>,
     teller: &mut Teller<'_>,
@@ -87,6 +88,7 @@ pub fn run(
                 Ready::Signals => obey(signals, &launched.socket, sink, (teller, terms))?,
                 Ready::Socket => read_records(&launched, &mut ending, sink, (teller, terms))?,
                 Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
+                Ready::Units => heed_systemd(&mut launched, &wiring, signals, (sink, teller, terms))?,
                 Ready::Sink => sink.flush(),
                 Ready::Output(index) => wiring.pump(&launched.outputs, index, sink)?,
             }
@@ -139,6 +141,31 @@ fn obey(
             }
             Intent::Note(words) => sink.note(words),
             Intent::Dump => teller.dump(sink),
+        }
+    }
+    Ok(())
+}
+
+/// Does what systemd asks for.
+fn heed_systemd(
+    launched: &mut Launched,
+    wiring: &Wiring,
+    signals: &mut Signals,
+    (sink, teller, terms): (&mut Sink<'_>, &Teller<'_>, &Terms),
+) -> anyhow::Result<()> {
+    let Some(units) = &mut launched.units else { return Ok(()) };
+    while let Some(told) = units.told() {
+        match told {
+            Told::RequestStop if signals.begin_stop() => {
+                stop(&launched.socket, sink, (teller, terms), " (systemd stops its scope)")?;
+            }
+            Told::RequestStop => {}
+            Told::Gone => match units.reconnect() {
+                Ok(()) => wiring.watch_systemd(units)?,
+                Err(error) => {
+                    sink.note(&format!("the bus is gone, a stop by systemd will not be in order: {error:#}"));
+                }
+            },
         }
     }
     Ok(())
@@ -214,10 +241,14 @@ fn read_records(
 
 /// Removes the groups and says how it ended.
 fn finish(launched: Launched, ending: &Ending, signals: &Signals) -> anyhow::Result<Verdict> {
-    let cgroup = launched.cgroup;
+    let (cgroup, units) = (launched.cgroup, launched.units);
     let removed = cgroup.remove(Instant::now() + REMOVE_DEADLINE).or_else(|_| {
         cgroup.kill()?;
         cgroup.remove(Instant::now() + REMOVE_DEADLINE)
+    });
+    let removed = removed.and_then(|()| match units {
+        Some(mut units) => units.close(Instant::now() + REMOVE_DEADLINE),
+        None => Ok(()),
     });
     let mut verdict = verdict(ending, signals.interrupted());
     if let Err(left) = removed {

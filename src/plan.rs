@@ -15,10 +15,12 @@ use std::collections::BTreeMap;
 use podrun_abi::boot::{ExitPolicy, Identity, Policy, Root};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::limits::{self, LimitError};
 use crate::cgroup::plan::CgroupPlan;
 use crate::host::Host;
 use crate::manifest::rules::{self, Rule};
 use crate::spec::{AppSpec, Grace, Spec};
+use crate::systemd::units::{self, PodFacts, UnitPlan};
 
 pub use text::render;
 
@@ -88,6 +90,9 @@ pub struct Plan {
     pub stop_timeout_ms: Option<u64>,
     /// Every group and every file.
     pub cgroup: CgroupPlan,
+    /// The units that systemd makes, when it is the driver.
+    #[serde(default)]
+    pub units: Option<UnitPlan>,
     /// Distinct root directories.
     pub roots: Vec<String>,
     /// Paths hidden in every app.
@@ -106,6 +111,8 @@ pub struct Plan {
 pub enum Driver {
     /// podrun itself, below its own group in each hierarchy.
     Cgroupfs,
+    /// systemd, as a slice and a delegated scope; podrun what is below.
+    Systemd,
 }
 
 /// One app.
@@ -185,21 +192,22 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
         }
     }
     let names: Vec<&AppSpec> = order.iter().map(|&i| &spec.apps[i]).collect();
-    let cgroup = resolve_cgroup(spec, host, &names, &request.id).map_err(|r| refusals.extend(r)).ok();
-    let nofile = descriptors(apps.len(), cgroup.as_ref());
+    let cgroup = resolve_cgroup(spec, host, &names, request).map_err(|r| refusals.extend(r)).ok();
+    let nofile = descriptors(apps.len(), cgroup.as_ref().map(|(cgroup, _)| cgroup));
     refusals.extend(too_many_descriptors(nofile, host));
-    let Some(cgroup) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
+    let Some((cgroup, units)) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     Ok(Plan {
         schema: SCHEMA,
         pod: pod_name(spec, request).to_owned(),
         id: request.id.clone(),
         boot_id: host.boot_id.clone().unwrap_or_default(),
-        driver: Driver::Cgroupfs,
+        driver: if units.is_some() { Driver::Systemd } else { Driver::Cgroupfs },
         hostname: hostname(spec, request),
         labels: spec.pod.labels.clone(),
         exit_policy: spec.pod.exit_policy,
         stop_timeout_ms: milliseconds(spec.pod.stop_timeout),
         cgroup,
+        units,
         roots,
         masked: MASKED.iter().map(ToString::to_string).collect(),
         read_only: READ_ONLY.iter().map(ToString::to_string).collect(),
@@ -279,21 +287,36 @@ fn milliseconds(grace: Grace) -> Option<u64> {
     }
 }
 
-fn resolve_cgroup(spec: &Spec, host: &Host, apps: &[&AppSpec], id: &str) -> Result<CgroupPlan, Vec<Refusal>> {
-    let wanted: Vec<_> = apps.iter().map(|a| (a.name.as_str(), &a.limits)).collect();
-    crate::cgroup::limits::resolve(&format!("podrun-{id}"), &spec.pod.limits, &wanted, &host.cgroups).map_err(
-        |missing| {
-            missing
-                .into_iter()
-                .map(|m| Refusal {
-                    rule: &rules::HOST_LIMIT,
-                    path: format!("{}.isolators.{}", m.scope, m.key),
-                    message: format!("{}: {}", m.key, m.reason),
-                    hint: m.hint,
-                })
-                .collect()
-        },
-    )
+/// The groups, and with systemd the units that hold the pod's limits.
+fn resolve_cgroup(
+    spec: &Spec,
+    host: &Host,
+    apps: &[&AppSpec],
+    request: &Request,
+) -> Result<(CgroupPlan, Option<UnitPlan>), Vec<Refusal>> {
+    let apps: Vec<_> = apps.iter().map(|a| (a.name.as_str(), &a.limits)).collect();
+    let limits = &spec.pod.limits;
+    let Some(manager) = &host.manager else {
+        let group = format!("podrun-{}", request.id);
+        let plan = limits::resolve(&group, limits, &apps, &host.cgroups).map_err(refused)?;
+        return Ok((plan, None));
+    };
+    let stop_timeout_ms = milliseconds(spec.pod.stop_timeout);
+    let pod = PodFacts { name: pod_name(spec, request), id: &request.id, limits, stop_timeout_ms };
+    let facts = units::facts_in_scope(&host.cgroups, manager, &pod);
+    let mut plan = limits::resolve(units::PAYLOAD, limits, &apps, &facts).map_err(refused)?;
+    let units = units::assign(&mut plan, manager, &pod).map_err(refused)?;
+    Ok((plan, Some(units)))
+}
+
+fn refused(errors: Vec<LimitError>) -> Vec<Refusal> {
+    let refusal = |error: LimitError| Refusal {
+        rule: &rules::HOST_LIMIT,
+        path: format!("{}.isolators.{}", error.scope, error.key),
+        message: format!("{}: {}", error.key, error.reason),
+        hint: error.hint,
+    };
+    errors.into_iter().map(refusal).collect()
 }
 
 /// Per app: two pipes with both ends, a pidfd, a report pipe and its barrier while it starts, and its files in

@@ -7,6 +7,7 @@ pub mod detach;
 pub mod memfd;
 pub mod mount;
 pub mod pidfd;
+pub mod placeholder;
 pub mod tasks;
 pub mod text;
 pub mod xattr;

@@ -218,7 +218,8 @@ impl PodCgroup {
     /// It cannot be opened.
     pub fn pod_oom_hits(&self) -> anyhow::Result<Option<(Gauge, OwnedFd)>> {
         let Some(source) = self.oom_hits("") else { return Ok(None) };
-        let found = source.open("")?;
+        let own = self.plan.groups.first().is_some_and(|g| g.settings.iter().any(|s| s.key == "memory-max"));
+        let found = source.open(if own { "" } else { &self.plan.limits_at })?;
         Ok(found.map(|(key, scale, file)| (Gauge { file: 0, key, scale }, file)))
     }
 

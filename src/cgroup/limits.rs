@@ -46,6 +46,8 @@ pub struct Facts {
     pub absent_files: BTreeSet<String>,
     /// The kernel counts memory limits in pages of this many bytes.
     pub page_size: u64,
+    /// v1 hierarchies that are joined whatever the limits are.
+    pub also_joined: Vec<String>,
 }
 
 /// What the parent group may use.
@@ -105,6 +107,7 @@ pub fn resolve(
         pod_group: pod_group.to_owned(),
         hierarchies,
         groups,
+        limits_at: String::new(),
         not_enforced: resolver.not_enforced,
     })
 }
@@ -344,7 +347,8 @@ impl<'a> Resolver<'a> {
             _ => None,
         });
         let helping = ["cpuacct", "freezer"].into_iter().filter(|_| joined.is_empty());
-        for hierarchy in limiting.chain(helping.filter_map(|c| hierarchies.v1_with(c))) {
+        let also = self.facts.also_joined.iter().filter_map(|c| hierarchies.v1_with(c));
+        for hierarchy in limiting.chain(helping.filter_map(|c| hierarchies.v1_with(c))).chain(also) {
             if hierarchy.own.is_some() && !v1.iter().any(|h| h.controllers == hierarchy.controllers) {
                 v1.push(hierarchy);
             }

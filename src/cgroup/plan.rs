@@ -16,6 +16,9 @@ pub struct CgroupPlan {
     pub hierarchies: Vec<Joined>,
     /// In order of creation: the pod's own group, `supervisor`, then one for each app.
     pub groups: Vec<Group>,
+    /// Where the pod's own limits are when not in its own group: a path from there (`../..`); empty: there.
+    #[serde(default)]
+    pub limits_at: String,
     /// Limits that the author allowed to be missing (`on-missing = "ignore"`) and that this host lacks.
     pub not_enforced: Vec<NotEnforced>,
 }

@@ -25,6 +25,7 @@ use crate::cgroup::limits::launcher_leaf;
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
 use crate::error::Note;
 use crate::sys::pidfd;
+use crate::systemd::units::PAYLOAD;
 
 /// Groups in groups; an app that makes more is stopped by the kernel's own path length before.
 const DEPTH_MAX: usize = 64;
@@ -377,7 +378,14 @@ fn destroy(trees: &[Tree], groups: &[Group], deadline: Instant) -> anyhow::Resul
 fn check_names(plan: &CgroupPlan) -> anyhow::Result<()> {
     let plain = |name: &str| !name.contains('/') && name != "." && name != "..";
     let leaf = launcher_leaf(&plan.pod_group);
-    let own = plan.pod_group.starts_with("podrun-") && plain(&plan.pod_group);
+    let in_scope = |joined: &Joined| {
+        let scope = joined.parent.rsplit('/').next().unwrap_or_default();
+        scope.starts_with("podrun-") && scope.ends_with(".scope")
+    };
+    let own = match plan.pod_group.as_str() {
+        PAYLOAD => plan.hierarchies.iter().all(in_scope),
+        group => group.starts_with("podrun-") && plain(group),
+    };
     let groups = plan.groups.iter().all(|group| plain(&group.name));
     let leaves =
         plan.hierarchies.iter().filter_map(|joined| joined.launcher_leaf.as_ref()).all(|l| *l == leaf);
@@ -421,7 +429,9 @@ fn remove_leaf(joined: &Joined) -> anyhow::Result<()> {
 #[must_use]
 pub fn find_leftovers(hierarchies: &Hierarchies, pod_group: &str) -> Vec<PathBuf> {
     let leaf = launcher_leaf(pod_group);
-    let wanted = |name: &OsStr| name == pod_group || name == leaf.as_str();
+    // systemd's, without its units: it notices that they are empty.
+    let scope = format!("{pod_group}.scope");
+    let wanted = |name: &OsStr| name == pod_group || name == leaf.as_str() || name == scope.as_str();
     hierarchies.v2.iter().chain(&hierarchies.v1).flat_map(|h| search(&h.mount_point, &wanted)).collect()
 }
 

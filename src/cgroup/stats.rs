@@ -34,6 +34,7 @@ pub struct Usage {
 /// Reads what a group (`""` the pod's own, `supervisor`, `app-<name>`) uses.
 #[must_use]
 pub fn usage(plan: &CgroupPlan, group: &str) -> Usage {
+    let group = if group.is_empty() { &plan.limits_at } else { group };
     let dir = |joined: &Joined| joined.mount_point.join(&joined.parent).join(&plan.pod_group).join(group);
     let with = |controller: &str| {
         plan.hierarchies
@@ -120,7 +121,13 @@ mod tests {
 
     fn plan(hierarchies: Vec<Joined>) -> CgroupPlan {
         let groups = vec![Group { name: "app-web".into(), settings: Vec::new() }];
-        CgroupPlan { pod_group: "podrun-1".into(), hierarchies, groups, not_enforced: Vec::new() }
+        CgroupPlan {
+            pod_group: "podrun-1".into(),
+            hierarchies,
+            groups,
+            limits_at: String::new(),
+            not_enforced: Vec::new(),
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
-use crate::cli::OverrideArgs;
+use crate::cli::{Driver, OverrideArgs};
 use crate::error::Rendered;
-use crate::host;
+use crate::host::{self, DriverChoice};
 use crate::manifest::overrides::{Change, Overrides};
 use crate::manifest::rules::Rule;
 use crate::manifest::{self, Problem, Severity, Source};
@@ -106,12 +106,20 @@ pub fn manifest(path: &Path, overrides: Overrides, color: bool) -> anyhow::Resul
 ///
 /// # Errors
 /// [`Rendered`] for what this host cannot do.
-pub fn plan(loaded: &Loaded, request: &Request, color: bool) -> anyhow::Result<Plan> {
-    let host = host::probe(&loaded.spec)?;
+pub fn plan(loaded: &Loaded, request: &Request, driver: Driver, color: bool) -> anyhow::Result<Plan> {
+    let host = host::probe(&loaded.spec, choice(driver))?;
     plan::resolve(&loaded.spec, &host, request).map_err(|refusals| {
         let problems: Vec<Problem> = refusals.into_iter().map(|r| problem(&loaded.source, r)).collect();
         anyhow!(Rendered(render(&loaded.source, &problems, color)))
     })
+}
+
+fn choice(driver: Driver) -> DriverChoice {
+    match driver {
+        Driver::Auto => DriverChoice::Auto,
+        Driver::Systemd => DriverChoice::Systemd,
+        Driver::Cgroupfs => DriverChoice::Cgroupfs,
+    }
 }
 
 /// A refusal points at the key that asked for it, where the manifest has that key.
@@ -130,7 +138,7 @@ fn found(source: &Source, rule: &Rule, path: String, (message, help): (String, O
 /// # Errors
 /// When this host cannot be looked at.
 pub fn host_problems(source: &Source, spec: &Spec) -> anyhow::Result<Vec<Problem>> {
-    let host = host::probe(spec)?;
+    let host = host::probe(spec, DriverChoice::Auto)?;
     let request = Request { id: NO_ID.to_owned(), name: None };
     let refusals = plan::resolve(spec, &host, &request).err().unwrap_or_default();
     let findings = host::check::check(spec, &plan::resolve_apps(spec, &host, &request));

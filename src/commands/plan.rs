@@ -18,7 +18,7 @@ pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
         load::manifest(&args.manifest, load::overrides(&args.overrides, args.name.as_deref()), color)?;
     write_stderr(&loaded.warnings);
     let request = Request { id: load::NO_ID.to_owned(), name: args.name.clone() };
-    let plan = load::plan(&loaded, &request, color)?;
+    let plan = load::plan(&loaded, &request, args.driver, color)?;
     let only = args.app.as_deref();
     match (args.output, only) {
         (_, Some(app)) if plan.apps.iter().all(|a| a.name != app) => no_such_app(&plan, app)?,

@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow};
 use super::load::{self, Loaded};
 use super::waiting;
 use crate::cli::pods::Condition;
-use crate::cli::{Driver, Globals, RunArgs};
+use crate::cli::{Globals, RunArgs};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
@@ -36,10 +36,6 @@ use crate::sys::detach::{self, Side};
 /// # Errors
 /// Whatever kept the pod from starting.
 pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
-    if args.driver == Driver::Systemd {
-        return Err(anyhow!("cannot use driver `systemd`: it is not supported yet"))
-            .hint("leave `--driver` out, or use `--driver cgroupfs`");
-    }
     let loaded = load::manifest(
         &args.manifest,
         load::overrides(&args.overrides, args.name.as_deref()),
@@ -142,7 +138,7 @@ fn launch_in(
     dir: &PodDir,
 ) -> anyhow::Result<(Plan, Launched, Signals)> {
     let request = Request { id: dir.id.to_string(), name: args.name.clone() };
-    let plan = load::plan(loaded, &request, globals.color.stderr())?;
+    let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     let context = || format!("cannot start pod `{}`", plan.pod);
     let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
     dir.write_plan(&record).with_context(context)?;

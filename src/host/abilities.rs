@@ -9,7 +9,7 @@ use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
-use super::{Host, cgroup, probe, read_bounded};
+use super::{DriverChoice, Host, cgroup, probe, read_bounded};
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::launch;
 use crate::manifest;
@@ -149,7 +149,7 @@ fn isolators() -> anyhow::Result<Vec<Isolator>> {
         |limits: Limits| Spec { pod: crate::spec::PodSpec { limits, ..plain.pod.clone() }, ..plain.clone() };
     let everything =
         wanted(set(&[0]), set(&[0])).into_iter().fold(Limits::default(), |all, (_, one)| both(all, one));
-    let host = probe(&with(everything))?;
+    let host = probe(&with(everything), DriverChoice::Cgroupfs)?;
     let (cpus, mems) = match &host.cgroups.cpuset {
         Ok(facts) => (facts.cpus.clone(), facts.mems.clone()),
         Err(_) => (set(&[0]), set(&[0])),

@@ -34,7 +34,7 @@ pub(super) fn look(spec: &Spec) -> anyhow::Result<Facts> {
     let unified = hierarchies.v2.as_ref().map(|v2| unified(v2, &hierarchies));
     let cpuset = cpuset(&hierarchies, &limits);
     let absent_files = absent_files(&hierarchies, unified.as_ref(), &limits);
-    Ok(Facts { cpuset, absent_files, unified, page_size: page_size(), hierarchies })
+    Ok(Facts { cpuset, absent_files, unified, page_size: page_size(), also_joined: Vec::new(), hierarchies })
 }
 
 fn page_size() -> u64 {
@@ -78,6 +78,21 @@ fn words(path: &Path) -> Vec<String> {
 fn delegated(dir: &Path) -> bool {
     let Ok(dir) = File::open(dir) else { return false };
     [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| xattr::is_one(dir.as_fd(), name))
+}
+
+/// Whether systemd has given our own group to us.
+pub(super) fn is_delegated(hierarchies: &Hierarchies) -> bool {
+    let all = hierarchies.v2.iter().chain(hierarchies.v1_with("name=systemd"));
+    all.filter_map(Hierarchy::own_dir).any(|dir| delegated(&dir))
+}
+
+/// Whether we are in the tree of a systemd whose root is this group.
+pub(super) fn is_below(hierarchies: &Hierarchies, root: &str) -> bool {
+    let own =
+        hierarchies.v2.as_ref().or_else(|| hierarchies.v1_with("name=systemd")).and_then(|h| h.own.as_ref());
+    let is_below =
+        |own: &String| own.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    root.is_empty() || own.is_some_and(is_below)
 }
 
 /// The caller of a `run -d` waits in the same group.

@@ -59,7 +59,7 @@ fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn probe_sees_this_machine() {
     let mut app = app(Path::new("/"));
     app.groups = vec![IdOrName::Name("root".into())];
-    let host = probe(&spec(vec![app])).unwrap();
+    let host = probe(&spec(vec![app]), DriverChoice::Cgroupfs).unwrap();
     assert_eq!(host.root(Path::new("/")).directory, Ok(()));
     let accounts = host.root(Path::new("/")).accounts.as_ref().unwrap();
     assert_eq!(accounts.user_by_name("root").unwrap().uid, 0);
@@ -111,9 +111,9 @@ fn missing_files_are_empty_and_hostile_ones_are_errors() {
 fn group_file_is_read_only_when_a_group_is_named() {
     let root = root_with(&[("etc/group", "wheel:x:10:\n")]);
     let named = AppSpec { group: Some(IdOrName::Name("wheel".into())), ..app(root.path()) };
-    let seen = probe(&spec(vec![app(root.path()), named])).unwrap();
+    let seen = probe(&spec(vec![app(root.path()), named]), DriverChoice::Cgroupfs).unwrap();
     assert_eq!(seen.root(root.path()).accounts.as_ref().unwrap().group_by_name("wheel").unwrap().gid, 10);
-    let unseen = probe(&spec(vec![app(root.path())])).unwrap();
+    let unseen = probe(&spec(vec![app(root.path())]), DriverChoice::Cgroupfs).unwrap();
     assert_eq!(unseen.root(root.path()).accounts.as_ref().unwrap().group_by_name("wheel"), None);
 }
 
@@ -122,7 +122,7 @@ fn env_files_are_read_once_and_kept() {
     let root = root_with(&[("etc/a.env", "A=1\nB=2\n")]);
     let path = root.path().join("etc/a.env");
     let app = AppSpec { env_files: vec![path.clone(), root.path().join("none")], ..app(root.path()) };
-    let host = probe(&spec(vec![app])).unwrap();
+    let host = probe(&spec(vec![app]), DriverChoice::Cgroupfs).unwrap();
     assert_eq!(
         host.env_file(&path).unwrap(),
         [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())]

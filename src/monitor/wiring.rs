@@ -17,14 +17,16 @@ use nix::unistd::read;
 use super::intent::Signals;
 use super::sink::Sink;
 use crate::launch::{Launched, Output};
+use crate::systemd::PodUnits;
 
 const SIGNALS: Token = Token(0);
 const SOCKET: Token = Token(1);
 const STAGE1: Token = Token(2);
 const STDOUT: Token = Token(3);
 const STDERR: Token = Token(4);
+const UNITS: Token = Token(5);
 /// The first pipe.
-const OUTPUTS: usize = 5;
+const OUTPUTS: usize = 6;
 
 /// At most this much is read from one pipe before the others have their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -41,6 +43,8 @@ pub enum Ready {
     Socket,
     /// stage1 has ended.
     Stage1,
+    /// systemd may have said something.
+    Units,
     /// Standard output or error takes bytes again.
     Sink,
     /// The pipe with this index has bytes.
@@ -72,7 +76,20 @@ impl Wiring {
                 .register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)
                 .context("cannot poll stage1")?;
         }
+        launched.units.iter().try_for_each(|units| wiring.watch_systemd(units))?;
         Ok(wiring)
+    }
+
+    /// Watches the connection to systemd; one that was closed is watched no more by itself.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn watch_systemd(&self, units: &PodUnits) -> anyhow::Result<()> {
+        let Some(socket) = units.socket() else { return Ok(()) };
+        let registry = self.poll.registry();
+        registry
+            .register(&mut SourceFd(&socket.as_raw_fd()), UNITS, Interest::READABLE)
+            .context("cannot poll systemd")
     }
 
     fn of_outputs(outputs: &[Output]) -> anyhow::Result<Self> {
@@ -158,6 +175,7 @@ impl Wiring {
             SIGNALS => Some(Ready::Signals),
             SOCKET => Some(Ready::Socket),
             STAGE1 => Some(Ready::Stage1),
+            UNITS => Some(Ready::Units),
             STDOUT | STDERR => Some(Ready::Sink),
             _ => None,
         });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
 use super::*;
+use crate::host::DriverChoice;
 use crate::spec::{Capabilities, IdOrName, Limits, PodSpec};
 use crate::value::Ceiling;
 
@@ -62,7 +63,7 @@ fn root() -> tempfile::TempDir {
 
 fn planned(spec: &Spec, name: Option<&str>) -> Result<Plan, Vec<Refusal>> {
     let request = Request { id: "0badcafe".to_owned(), name: name.map(str::to_owned) };
-    resolve(spec, &crate::host::probe(spec).unwrap(), &request)
+    resolve(spec, &crate::host::probe(spec, DriverChoice::Cgroupfs).unwrap(), &request)
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn a_root_that_is_not_there_or_a_file_is_refused() {
 fn more_descriptors_than_the_hard_limit_are_refused() {
     let root = root();
     let spec = spec(vec![app("a", root.path())]);
-    let mut host = crate::host::probe(&spec).unwrap();
+    let mut host = crate::host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
     host.nofile = (64, 64);
     let request = Request { id: "0badcafe".to_owned(), name: None };
     let refusals = resolve(&spec, &host, &request).unwrap_err();

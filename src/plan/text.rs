@@ -39,8 +39,11 @@ fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
     for (name, value) in &plan.labels {
         writeln!(out, "  label      {name}={value}")?;
     }
-    let Driver::Cgroupfs = plan.driver;
-    writeln!(out, "  driver     cgroupfs")?;
+    match plan.driver {
+        Driver::Cgroupfs => writeln!(out, "  driver     cgroupfs")?,
+        Driver::Systemd => writeln!(out, "  driver     systemd")?,
+    }
+    write_units(out, plan)?;
     writeln!(out, "  namespaces pid mnt uts ipc; each app its own mnt and cgroup")?;
     writeln!(out, "  files      {} descriptors at most", plan.nofile)?;
     for hierarchy in &plan.cgroup.hierarchies {
@@ -56,6 +59,20 @@ fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
         write_settings(out, plan, group)?;
     }
     Ok(())
+}
+
+fn write_units(out: &mut String, plan: &Plan) -> fmt::Result {
+    let Some(units) = &plan.units else { return Ok(()) };
+    writeln!(out, "  unit       {}", units.slice)?;
+    for property in &units.properties {
+        writeln!(out, "  property   {}", property)?;
+    }
+    for setting in &units.shown {
+        let Some(joined) = plan.cgroup.hierarchies.get(setting.hierarchy) else { continue };
+        let (view, file) = (&joined.view.name, &setting.file);
+        writeln!(out, "  read back  {view}:{file} = {}  ({})", setting.reads_back, setting.key)?;
+    }
+    writeln!(out, "  unit       {}, delegated", units.scope)
 }
 
 /// Paths, as many to a line as fit on a terminal.

@@ -25,6 +25,7 @@ use super::status::{Liveness, Phase, Status};
 use super::{Pod, PodId, client, dir};
 use crate::cgroup::remove::{remove_leftovers, remove_recorded};
 use crate::host;
+use crate::systemd::scope;
 
 /// How long the groups of a dead pod may take to go.
 const GROUPS_DEADLINE: Duration = Duration::from_secs(10);
@@ -183,7 +184,10 @@ fn remove_groups(pod: &Pod, timeout: Duration) -> Result<()> {
     }
     let deadline = Instant::now() + timeout;
     match pod.plan() {
-        Ok(plan) => remove_recorded(&plan.cgroup, deadline),
+        Ok(plan) => {
+            remove_recorded(&plan.cgroup, deadline)?;
+            plan.units.iter().try_for_each(|units| scope::remove_recorded(units, &plan.cgroup, deadline))
+        }
         // The plan is recorded before the first group is made: no plan and no event, no group.
         Err(Unreadable::Missing) if !pod.path().join(dir::EVENTS).exists() => Ok(()),
         Err(_) => remove_leftovers(&host::hierarchies()?, &format!("podrun-{}", pod.id()), deadline),

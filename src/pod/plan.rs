@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::cgroup::plan::CgroupPlan;
+use crate::systemd::UnitPlan;
 
 /// The part of `plan.json` that outlives the launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PlanRecord {
     /// What `gc` undoes, and where `status` looks.
     pub cgroup: CgroupPlan,
+    /// The units that systemd made, if it did.
+    #[serde(default)]
+    pub units: Option<UnitPlan>,
     /// How long the ordered stop may take; `None`: for ever.
     pub stop_timeout_ms: Option<u64>,
     /// Words for people and scripts.

@@ -27,5 +27,7 @@ mod root;
 mod shipped;
 mod storms;
 mod sudden_death;
+mod systemd;
+mod systemd_fails;
 mod terminal;
 mod unified;

@@ -4,12 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Lab, Running, app, pod, sys};
-
-/// As the project promises; less where somebody is in a hurry: `PODRUN_TEST_RUNS=50`.
-fn runs() -> u64 {
-    std::env::var("PODRUN_TEST_RUNS").ok().and_then(|word| word.parse().ok()).unwrap_or(1000)
-}
+use crate::harness::{Lab, Running, app, pod, runs, sys};
 
 /// xorshift64*: the same seed gives the same moments again, as far as the machine's load does.
 struct Random(u64);

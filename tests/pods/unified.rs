@@ -109,7 +109,9 @@ fn launcher_in_a_group_that_is_not_its_own_makes_the_pod_at_the_root() {
         return;
     }
     let Some(lab) = Lab::open() else { return };
-    let running = Running::spawn(&mut systemd_run(&lab, &["--scope"], &["--no-log-prefix"]));
+    // systemd would be asked to make it otherwise.
+    let flags = ["--scope", "--setenv=PODRUN_DRIVER=cgroupfs"];
+    let running = Running::spawn(&mut systemd_run(&lab, &flags, &["--no-log-prefix"]));
     running.wait_for("up");
     let group = pods_group(&lab);
     assert_eq!(group.parent(), Some(Path::new("/sys/fs/cgroup")));

@@ -40,7 +40,7 @@ fn spec(limits: &Limits) -> Spec {
 }
 
 fn facts(limits: &Limits) -> Facts {
-    host::probe(&spec(limits)).unwrap().cgroups
+    host::probe(&spec(limits), host::DriverChoice::Cgroupfs).unwrap().cgroups
 }
 
 /// What this host would be without its cgroup2 tree.
@@ -340,6 +340,7 @@ fn record_that_leads_out_of_the_pods_group_is_refused() {
         pod_group: "podrun-1".into(),
         hierarchies: Vec::new(),
         groups: Vec::new(),
+        limits_at: String::new(),
         not_enforced: Vec::new(),
     };
     remove_recorded(&good, soon(0)).unwrap();
@@ -378,7 +379,13 @@ fn hierarchy_that_is_not_mounted_any_more_is_gone_unless_the_kernel_has_it() {
         for mount_point in [directory.path(), &absent] {
             let hierarchies = vec![joined(version, mount_point, &controllers)];
             let pod_group = "podrun-1".into();
-            let plan = CgroupPlan { pod_group, hierarchies, groups: Vec::new(), not_enforced: Vec::new() };
+            let plan = CgroupPlan {
+                pod_group,
+                hierarchies,
+                groups: Vec::new(),
+                limits_at: String::new(),
+                not_enforced: Vec::new(),
+            };
             let removed = remove_recorded(&plan, soon(0)).map_err(|e| format!("{e:#}"));
             let words = format!(
                 "cannot remove group `{}/podrun-1`: its hierarchy is not mounted there any more, and the kernel \
@@ -590,6 +597,7 @@ fn launcher_in(lab: &Path) {
             view: v2.view,
         }],
         groups: vec![group(""), group("supervisor"), group("app-web")],
+        limits_at: String::new(),
         not_enforced: Vec::new(),
     });
     let pod = create_all(&plan).unwrap();

@@ -293,6 +293,7 @@ impl Default for Facts {
             cpuset: Err("the CPUs of the launcher's group were not looked for".to_owned()),
             absent_files: std::collections::BTreeSet::new(),
             page_size: 4096,
+            also_joined: Vec::new(),
         }
     }
 }

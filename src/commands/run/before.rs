@@ -23,7 +23,7 @@ const NO_ID: &str = "ID";
 /// What this host cannot do.
 pub fn dry_run(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<u8> {
     let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
-    let plan = load::plan(loaded, &request, globals.color.stderr())?;
+    let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     write_stdout(&render(&plan, None))?;
     Ok(0)
 }
@@ -48,7 +48,7 @@ pub fn check_decider(args: &RunArgs, loaded: &Loaded) -> Result<()> {
 /// When the new pod could not be run here, and nothing was stopped; or the old one does not end.
 pub fn replace(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<()> {
     let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
-    load::plan(loaded, &request, globals.color.stderr())?;
+    load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     let root = Root::open(&globals.root)?;
     let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
     let running = root.list()?.into_iter().find(|pod| pod.name() == name && pod.is_alive());

@@ -1,6 +1,7 @@
 //! [`Bus`]: a dbus-daemon of one's own. It owns the process; which names and messages there are is not its matter.
 //! The process ends with it, and when the thread that started it ends.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -39,13 +40,16 @@ impl Bus {
             .arg("--print-address=1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // As root it says that it may have no more descriptors, which it does not need.
+            .stderr(File::create(dir.join("bus.log")).expect("a file in the test's folder"))
             .spawn()
             .expect("setpriv and dbus-daemon can be executed");
         // It listens by the time it says where.
         let mut line = String::new();
         let stdout = daemon.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("the daemon's output can be read");
-        assert!(line.starts_with("unix:path="), "dbus-daemon said `{line}`");
+        let log = || std::fs::read_to_string(dir.join("bus.log")).unwrap_or_default();
+        assert!(line.starts_with("unix:path="), "dbus-daemon said `{line}` and `{}`", log());
         let pid = daemon.id();
         Self { daemon: Mutex::new(daemon), address: format!("unix:path={shown}/bus"), pid }
     }

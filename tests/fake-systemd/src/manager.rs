@@ -254,16 +254,17 @@ impl Manager {
         // What is not set has some value; nobody looks at which.
         let mut all: HashMap<_, _> =
             self.properties.iter().map(|name| ((*name).to_owned(), Variant::from(u64::MAX))).collect();
-        for (name, value) in &unit.properties {
-            all.insert(name.clone(), (**value).try_clone()?);
-        }
         let own = [
             ("Id", unit.name.clone()),
+            ("Description", unit.name.clone()),
             ("ActiveState", unit.active_state.clone()),
             ("Result", unit.result.clone()),
             ("ControlGroup", unit.control_group()),
         ];
         all.extend(own.into_iter().map(|(name, text)| (name.to_owned(), Variant::from(text))));
+        for (name, value) in &unit.properties {
+            all.insert(name.clone(), (**value).try_clone()?);
+        }
         Ok(all)
     }
 }

@@ -98,7 +98,8 @@ impl Lab {
     /// Any program, below the lab's groups and with its podrun root.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env("PODRUN_ROOT", self.root()).env("NO_COLOR", "1").current_dir(&self.dir);
+        command.env("PODRUN_ROOT", self.root()).env("NO_COLOR", "1").env("PODRUN_DRIVER", "cgroupfs");
+        command.current_dir(&self.dir);
         sys::join_before_exec(&mut command, self.groups.open_procs());
         command
     }

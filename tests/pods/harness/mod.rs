@@ -12,7 +12,7 @@ mod wait;
 pub use lab::Lab;
 pub use process::{Ended, Running, copy_program, spawn};
 pub use text::{app, pod};
-pub use wait::{far, slowness, wait_until};
+pub use wait::{far, runs, slowness, wait_until};
 
 use std::path::PathBuf;
 

@@ -7,6 +7,11 @@ pub fn slowness() -> u32 {
     std::env::var("PODRUN_TEST_SLOWNESS").ok().and_then(|word| word.parse().ok()).unwrap_or(1)
 }
 
+/// How often a storm repeats, as the project promises; less where somebody is in a hurry: `PODRUN_TEST_RUNS=50`.
+pub fn runs() -> u64 {
+    std::env::var("PODRUN_TEST_RUNS").ok().and_then(|word| word.parse().ok()).unwrap_or(1000)
+}
+
 /// Longer than anything here takes on a machine that builds something else at the same time.
 pub fn far() -> Duration {
     Duration::from_secs(60) * slowness()

@@ -1,0 +1,36 @@
+//! The systemd driver: a pod's limits on a slice of its own, its processes in a delegated scope inside.
+//!
+//! systemd makes, holds and removes the groups of slice and scope; what is below the scope is ours and made by
+//! [`crate::cgroup::cgroupfs`] as everywhere. [`units`] decides (pure), [`manager`] asks, [`scope`] brings a pod's
+//! units into being and proves that they are what the plan says, [`dirs`] does what systemd leaves out on v1.
+//! Nothing here runs unless the plan names units: a start without systemd opens no connection.
+
+mod connection;
+mod dirs;
+mod job;
+pub mod manager;
+pub mod scope;
+pub mod units;
+mod wire;
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+
+pub use manager::{Manager, Told};
+pub use scope::PodUnits;
+pub use units::{ManagerFacts, UnitPlan};
+
+/// What this host's systemd knows; `None`: there is none.
+///
+/// # Errors
+/// It is there and does not answer.
+pub fn probe() -> anyhow::Result<Option<ManagerFacts>> {
+    let Some(mut manager) = Manager::find(None)? else { return Ok(None) };
+    let (version, root) = manager.version_and_root().context("cannot read systemd's version")?;
+    let properties: BTreeSet<String> =
+        manager.scope_properties().context("cannot read the properties of `init.scope`")?;
+    // systemd names its own scope where it is not at the root of the hierarchy.
+    let root = root.trim_matches('/').to_owned();
+    Ok(Some(ManagerFacts { version, root, properties }))
+}
