@@ -35,9 +35,13 @@ pub fn unified() -> bool {
     there
 }
 
-/// systemd is PID 1.
+/// The test is about a host whose PID 1 is systemd.
 pub fn systemd() -> bool {
-    met(std::path::Path::new("/run/systemd/system").exists(), "this test needs systemd as PID 1")
+    let there = std::path::Path::new("/run/systemd/system").exists();
+    if !there {
+        super::sys::tell("not here: this test is about a host with systemd\n");
+    }
+    there
 }
 
 /// Two CPUs, for two processes that do not disturb each other.
