@@ -55,6 +55,20 @@ fn few_thousandths_of_a_cpu_keep_their_ratio() {
     }
 }
 
+/// The apps' groups are made when stage1 lives already: what fails then ends it, and leaves nothing (the lab looks).
+#[test]
+fn group_of_an_app_that_cannot_be_made_undoes_the_start() {
+    if !require::v1() {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    // Room for the pod's own group and stage1's in the cgroup2 tree (cgroup-v2.rst), not for the app's.
+    std::fs::write(lab.group("").join("cgroup.max.descendants"), "2").unwrap();
+    let ended = lab.run(&pod("one", "", &[app("a", "say up", "")])).expect_code(125);
+    assert!(ended.stderr.contains("/app-a`: EAGAIN"), "{ended}");
+    assert!(lab.pod_dirs().is_empty(), "{ended}");
+}
+
 /// A value in a file is not yet a bound: this is where the app's threads really may run.
 #[test]
 fn cpuset_of_an_app_is_where_it_runs() {
