@@ -5,9 +5,12 @@
 //! plan to say. Only what the spec asks for is looked at, since this is on the way of every start.
 
 pub mod abilities;
+pub mod asked;
 mod cgroup;
 pub mod check;
 mod env_file;
+mod overlay;
+mod profile;
 pub mod program;
 
 use std::collections::BTreeMap;
@@ -21,6 +24,7 @@ use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::resource::{Resource, getrlimit};
+use podrun_abi::boot::RootMode;
 
 use crate::cgroup::limits::Facts;
 use crate::error::Note;
@@ -56,6 +60,8 @@ pub struct RootFacts {
     pub directory: Result<(), String>,
     /// Its users and groups. Files that are not there are empty.
     pub accounts: Result<Accounts, String>,
+    /// `Err`: why no overlay can be over it, to be read after "is not possible". Looked at where one is asked for.
+    pub overlay: Result<(), String>,
 }
 
 impl Host {
@@ -67,6 +73,7 @@ impl Host {
             NOT_SEEN.get_or_init(|| RootFacts {
                 directory: Err("was not looked at".to_owned()),
                 accounts: Ok(Accounts::default()),
+                overlay: Ok(()),
             })
         })
     }
@@ -104,9 +111,7 @@ pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
     let mut roots = BTreeMap::new();
     let mut env_files = BTreeMap::new();
     for app in &spec.apps {
-        roots
-            .entry(app.rootfs.clone())
-            .or_insert_with(|| root_facts(&app.rootfs, names_groups(spec, &app.rootfs)));
+        roots.entry(app.rootfs.clone()).or_insert_with(|| root_facts(&app.rootfs, &wants(spec, &app.rootfs)));
         for path in &app.env_files {
             env_files.entry(path.clone()).or_insert_with(|| env_file::read(path));
         }
@@ -154,10 +159,19 @@ fn manager(driver: DriverChoice, facts: &Facts) -> anyhow::Result<Option<Manager
     }
 }
 
-/// Whether an app of this root names a group, so that its group file is read.
-fn names_groups(spec: &Spec, rootfs: &Path) -> bool {
+/// What the apps of a root want to be known of it.
+#[derive(Default)]
+struct Wants {
+    /// One names a group.
+    groups: bool,
+    /// One has an overlay over it.
+    overlay: bool,
+}
+
+fn wants(spec: &Spec, rootfs: &Path) -> Wants {
     let named = |app: &AppSpec| app.group.iter().chain(&app.groups).any(|id| matches!(id, IdOrName::Name(_)));
-    spec.apps.iter().any(|app| app.rootfs == rootfs && named(app))
+    let apps = || spec.apps.iter().filter(|app| app.rootfs == rootfs);
+    Wants { groups: apps().any(named), overlay: apps().any(|app| app.rootfs_mode == RootMode::Overlay) }
 }
 
 fn boot_id() -> Result<String, String> {
@@ -166,15 +180,17 @@ fn boot_id() -> Result<String, String> {
     Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-fn root_facts(rootfs: &Path, with_groups: bool) -> RootFacts {
+fn root_facts(rootfs: &Path, wants: &Wants) -> RootFacts {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = match nix::fcntl::open(rootfs, flags, nix::sys::stat::Mode::empty()) {
         Ok(root) => root,
         Err(errno) => {
-            return RootFacts { directory: Err(directory_reason(errno)), accounts: Ok(Accounts::default()) };
+            let directory = Err(directory_reason(errno));
+            return RootFacts { directory, accounts: Ok(Accounts::default()), overlay: Ok(()) };
         }
     };
-    RootFacts { directory: Ok(()), accounts: accounts(root.as_fd(), with_groups) }
+    let overlay = if wants.overlay { overlay::glance(root.as_fd(), rootfs) } else { Ok(()) };
+    RootFacts { directory: Ok(()), accounts: accounts(root.as_fd(), wants.groups), overlay }
 }
 
 fn directory_reason(errno: Errno) -> String {

@@ -6,6 +6,7 @@
 //! exists, whether a user is in its passwd file) is not checked here.
 
 mod app;
+pub mod asks;
 mod effective;
 mod foreign;
 mod isolators;

@@ -12,7 +12,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use podrun_abi::boot::{ExitPolicy, Identity, Policy, Root};
+use podrun_abi::boot::{ExitPolicy, Identity, Policy, Root, RootMode};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::limits::{self, LimitError};
@@ -259,6 +259,9 @@ fn resolve_app(
             format!("rootfs `{shown}` {reason}"),
         )]);
     }
+    if let (RootMode::Overlay, Err(reason)) = (app.rootfs_mode, &facts.overlay) {
+        return Err(vec![no_overlay(&app.name, reason)]);
+    }
     let who = identity::resolve(app, facts)?;
     let env = environment::resolve(app, pod_name(spec, request), &who, host)?;
     Ok(AppPlan {
@@ -278,6 +281,14 @@ fn resolve_app(
             stop_timeout_ms: milliseconds(app.stop_timeout),
         },
     })
+}
+
+/// An overlay that cannot be, for this reason.
+#[must_use]
+pub fn no_overlay(app: &str, reason: &str) -> Refusal {
+    let message = format!("rootfs-mode \"overlay\" is not possible{reason}");
+    Refusal::new(&rules::HOST_OVERLAY, format!("app.{app}.rootfs-mode"), message)
+        .hint("use rootfs-mode = \"read-only\", or \"writable\"")
 }
 
 fn milliseconds(grace: Grace) -> Option<u64> {

@@ -6,6 +6,7 @@ pub mod clone3;
 pub mod detach;
 pub mod memfd;
 pub mod mount;
+pub mod overlay;
 pub mod pidfd;
 pub mod placeholder;
 pub mod tasks;

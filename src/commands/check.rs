@@ -48,8 +48,11 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
         };
         let read = source.read();
         let mut found = read.problems;
-        if let Some(spec) = read.spec.filter(|_| args.host) {
-            found.extend(load::host_problems(&source, &spec)?);
+        if args.host {
+            found.extend(load::asked_problems(&source));
+            if let Some(spec) = read.spec {
+                found.extend(load::host_problems(&source, &spec)?);
+            }
             found.sort_by_key(|problem| (problem.span.start, problem.severity));
         }
         passed &= !found.iter().any(|problem| args.strict || problem.severity == Severity::Error);

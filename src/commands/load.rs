@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use crate::cli::{Driver, OverrideArgs};
 use crate::error::Rendered;
 use crate::host::{self, DriverChoice};
+use crate::manifest::asks::Ask;
 use crate::manifest::overrides::{Change, Overrides};
 use crate::manifest::rules::Rule;
 use crate::manifest::{self, Problem, Severity, Source};
@@ -131,6 +132,18 @@ fn found(source: &Source, rule: &Rule, path: String, (message, help): (String, O
     let span = source.locate(&path).unwrap_or(0..0);
     let severity = if rule.code.starts_with('W') { Severity::Warning } else { Severity::Error };
     Problem { severity, code: rule.code, message, help, path, span, related: Vec::new() }
+}
+
+/// What this host does not have of what keys that do not work yet ask of it.
+#[must_use]
+pub fn asked_problems(source: &Source) -> Vec<Problem> {
+    let asks = source.asks();
+    let problem = |ask: Ask| {
+        let finding = host::asked::check(&ask)?;
+        let words = (finding.message, finding.hint);
+        Some(Problem { span: ask.span, ..found(source, finding.rule, finding.path, words) })
+    };
+    asks.into_iter().filter_map(problem).collect()
 }
 
 /// Everything of a spec that will not work on this host, sorted by place.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
+use podrun_abi::boot::RootMode;
 use podrun_abi::failure::ExecFault;
 
-use super::{abilities, program, read_bounded};
+use super::{abilities, overlay, program, read_bounded};
 use crate::manifest::rules::{self, Rule};
-use crate::plan::AppPlan;
+use crate::plan::{self, AppPlan, Refusal};
 use crate::spec::{AppSpec, Spec};
 use crate::value::rlimit;
 
@@ -49,6 +50,7 @@ pub fn check(spec: &Spec, plans: &[AppPlan]) -> Vec<Finding> {
         found.extend(process_limits(app, &limits));
         if let Some(plan) = plans.iter().find(|plan| plan.name == app.name) {
             found.extend(command(app, plan));
+            found.extend(overlay_fault(app));
         }
     }
     found
@@ -70,6 +72,14 @@ fn look() -> Limits {
         oom_score_adj: number("/proc/self/oom_score_adj").and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
         may_raise: abilities::may_raise_limits(),
     }
+}
+
+/// A start looks at less, and plans were refused where that was enough.
+fn overlay_fault(app: &AppSpec) -> Option<Finding> {
+    let wants = app.rootfs_mode == RootMode::Overlay;
+    let reason = wants.then(|| overlay::look(&app.rootfs).err())??;
+    let Refusal { rule, path, message, hint } = plan::no_overlay(&app.name, &reason);
+    Some(Finding { rule, path, message, hint })
 }
 
 fn process_limits(app: &AppSpec, limits: &Limits) -> Vec<Finding> {

@@ -74,15 +74,21 @@ fn probe_sees_this_machine() {
 #[test]
 fn roots_that_are_none_say_what_they_are() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert_eq!(root_facts(Path::new("/nonexistent"), true).directory, Err("does not exist".into()));
-    assert_eq!(root_facts(file.path(), true).directory, Err("is not a directory".into()));
+    assert_eq!(
+        root_facts(Path::new("/nonexistent"), &Wants { groups: true, overlay: false }).directory,
+        Err("does not exist".into())
+    );
+    assert_eq!(
+        root_facts(file.path(), &Wants { groups: true, overlay: false }).directory,
+        Err("is not a directory".into())
+    );
 }
 
 #[test]
 fn accounts_come_from_inside_the_root_even_through_absolute_links() {
     let root = root_with(&[("real", "app:x:77:7::/home:/bin/sh\n")]);
     symlink("/real", root.path().join("etc/passwd")).unwrap();
-    let accounts = root_facts(root.path(), true).accounts.unwrap();
+    let accounts = root_facts(root.path(), &Wants { groups: true, overlay: false }).accounts.unwrap();
     assert_eq!(accounts.user_by_name("app").unwrap().uid, 77);
     assert_eq!(accounts.user_by_name("root"), None);
 }
@@ -92,18 +98,24 @@ fn links_out_of_the_root_find_nothing() {
     let root = root_with(&[]);
     symlink("../../../../../../etc/passwd", root.path().join("etc/passwd")).unwrap();
     // The link ends at itself inside the root.
-    assert!(root_facts(root.path(), false).accounts.unwrap_err().contains("etc/passwd"));
+    assert!(root_facts(root.path(), &Wants::default()).accounts.unwrap_err().contains("etc/passwd"));
 }
 
 #[test]
 fn missing_files_are_empty_and_hostile_ones_are_errors() {
-    assert_eq!(root_facts(root_with(&[]).path(), true).accounts, Ok(Accounts::default()));
+    assert_eq!(
+        root_facts(root_with(&[]).path(), &Wants { groups: true, overlay: false }).accounts,
+        Ok(Accounts::default())
+    );
     let root = root_with(&[]);
     nix::unistd::mkfifo(&root.path().join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let reason = root_facts(root.path(), true).accounts.unwrap_err();
+    let reason = root_facts(root.path(), &Wants { groups: true, overlay: false }).accounts.unwrap_err();
     assert_eq!(reason, "`etc/passwd` is not a regular file");
     let big = "x".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
-    let reason = root_facts(root_with(&[("etc/passwd", &big)]).path(), true).accounts.unwrap_err();
+    let reason =
+        root_facts(root_with(&[("etc/passwd", &big)]).path(), &Wants { groups: true, overlay: false })
+            .accounts
+            .unwrap_err();
     assert_eq!(reason, "`etc/passwd` is larger than 1048576 bytes");
 }
 

@@ -9,6 +9,7 @@ mod pod;
 mod probes;
 mod volumes;
 
+pub(super) use pod::id_map;
 use toml::de::DeValue;
 
 use super::app::{self, App};

@@ -121,6 +121,7 @@ rules! {
     HOST_ENV_FILE "E0903" "An env-file can be read, and each of its lines is NAME=value.";
     HOST_LIMIT "E0904" "This host can enforce every limit.";
     HOST_DESCRIPTORS "E0905" "There are enough file descriptors for all apps.";
+    HOST_OVERLAY "E0906" "An overlay can be made over the app's root.";
     EXEC_MISSING "E0910" "A command is in the app's root.";
     EXEC_DENIED "E0911" "A command can be executed by the app's user.";
     EXEC_PARTS "E0912" "The interpreter of a script and the loader of a program are in the app's root.";
@@ -129,6 +130,12 @@ rules! {
     CPUS_ABOVE_HOST "W0920" "An amount of CPU is not more than the host has.";
     RLIMIT_ABOVE_HOST "E0921" "A limit of open files is not above the kernel's.";
     NEEDS_CAPABILITY "E0922" "What only CAP_SYS_RESOURCE may do is asked for only where podrun has it.";
+    HOST_DEVICE "E0930" "A device is one of this host.";
+    HOST_SECCOMP "E0931" "A seccomp profile is a file of the form that OCI describes.";
+    HOST_SECRET "E0932" "A secret is a file of this host.";
+    SECRET_OPEN "W0933" "A secret cannot be read by everybody.";
+    HOST_DISK "E0934" "What io-max limits is a block device, or lies on one.";
+    HOST_SUBUID "E0935" "A map of user ids is within what /etc/subuid gives.";
 }
 
 /// The document that explains all rules.

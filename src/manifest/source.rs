@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::asks::{self, Ask};
 use super::overrides::{self, Overrides};
 use super::problem::line_column;
 use super::tree::{Report, Table, any_key};
@@ -103,6 +104,13 @@ impl Source {
     #[must_use]
     pub fn locate(&self, path: &str) -> Option<Range<usize>> {
         locate::in_tree(&self.tree(&mut self.report())?, path)
+    }
+
+    /// What keys that do not work yet ask of the host.
+    #[must_use]
+    pub fn asks(&self) -> Vec<Ask> {
+        let tree = self.tree(&mut self.report());
+        tree.map(|tree| asks::gather(&Table::root(&tree))).unwrap_or_default()
     }
 
     /// Whether it runs only some of its apps.

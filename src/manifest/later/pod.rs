@@ -109,7 +109,7 @@ fn unknown(text: &str, key: &str, words: &[&str]) -> Refusal {
 }
 
 /// `inside:outside:count`, as in user_namespaces(7).
-fn id_map(text: &str) -> Result<(), Refusal> {
+pub(in super::super) fn id_map(text: &str) -> Result<(), Refusal> {
     let numbers: Vec<Option<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
     match numbers.as_slice() {
         [Some(inside), Some(outside), Some(count @ 1..)]

@@ -1,0 +1,160 @@
+//! [`check`]: whether this host has what keys that do not work yet ask of it, for `podrun check --host`.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+
+use super::check::Finding;
+use super::{open_nonblocking, profile, read_bounded, read_regular};
+use crate::manifest::asks::{Ask, Thing};
+use crate::manifest::rules;
+
+/// What this host does not have of what one key asks.
+#[must_use]
+pub fn check(ask: &Ask) -> Option<Finding> {
+    let finding = |rule, message: String, hint: Option<String>| {
+        Some(Finding { rule, path: ask.path.clone(), message, hint })
+    };
+    match &ask.what {
+        Thing::Device(path) => {
+            let kind = fs::metadata(path).map(|found| found.file_type());
+            let is_device = kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
+            let message = format!("{} is not a device on this host", path.display());
+            if is_device { None } else { finding(&rules::HOST_DEVICE, message, None) }
+        }
+        Thing::Secret(path) => match secret(path) {
+            Err(reason) => finding(&rules::HOST_SECRET, reason, None),
+            Ok(mode) if mode & 0o007 != 0 => {
+                let message = format!("{} is readable by others (mode {mode:04o})", path.display());
+                let hint = format!("chmod {:04o} {}", mode & 0o770, path.display());
+                finding(&rules::SECRET_OPEN, message, Some(hint))
+            }
+            Ok(_) => None,
+        },
+        Thing::Profile(path) => {
+            let read = open_nonblocking(path).map_err(|error| failed("read", path, &error));
+            let read =
+                read.and_then(|file| read_regular(file).map_err(|why| format!("{} {why}", path.display())));
+            let fault = read.and_then(|text| {
+                profile::check(&text).map_err(|fault| format!("{}: {fault}", path.display()))
+            });
+            finding(&rules::HOST_SECCOMP, fault.err()?, None)
+        }
+        Thing::Disk(path) => finding(&rules::HOST_DISK, disk(path).err()?, None),
+        Thing::UserMap(map) => {
+            let user = nix::unistd::geteuid();
+            // Root needs nobody's leave (user_namespaces(7), CAP_SETUID).
+            let text = read_bounded(Path::new("/etc/subuid")).ok().filter(|_| !user.is_root())?;
+            let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
+            let names = [name.unwrap_or_default(), user.to_string()];
+            finding(&rules::HOST_SUBUID, subuid(map, &String::from_utf8_lossy(&text), &names)?, None)
+        }
+    }
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
+        _ => format!("cannot {verb} `{}`: {error}", path.display()),
+    }
+}
+
+/// The mode of a file.
+fn secret(path: &Path) -> Result<u32, String> {
+    let found = fs::metadata(path).map_err(|error| failed("look at", path, &error))?;
+    if found.is_file() {
+        return Ok(found.mode() & 0o7777);
+    }
+    Err(format!("{} is not a regular file", path.display()))
+}
+
+/// Whether the path is a block device or lies on one.
+fn disk(path: &Path) -> Result<(), String> {
+    let found = fs::metadata(path).map_err(|error| failed("look at", path, &error))?;
+    let mounts = read_bounded(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    disk_of(path, &found, &String::from_utf8_lossy(&mounts))
+}
+
+fn disk_of(path: &Path, found: &Metadata, mounts: &str) -> Result<(), String> {
+    let device = found.dev();
+    let number = format!("{}:{}", major(device), minor(device));
+    if found.file_type().is_block_device() || Path::new("/sys/dev/block").join(&number).exists() {
+        return Ok(());
+    }
+    // btrfs gives its files numbers that no device has; its mounts name their device all the same.
+    let source = mounts.lines().find_map(|line| mount_source(line, &number));
+    let (kind, source) = source.unwrap_or(("unknown", ""));
+    if kind != "unknown" && fs::metadata(source).is_ok_and(|source| source.file_type().is_block_device()) {
+        return Ok(());
+    }
+    Err(format!("{} is on a filesystem without a block device ({kind})", path.display()))
+}
+
+/// The type and the source of the mount in this line of proc_pid_mountinfo(5), where its device has this number.
+fn mount_source<'a>(line: &'a str, number: &str) -> Option<(&'a str, &'a str)> {
+    let (before, after) = line.split_once(" - ")?;
+    before.split(' ').nth(2).filter(|given| *given == number)?;
+    let mut after = after.split(' ');
+    Some((after.next()?, after.next()?))
+}
+
+/// What is wrong with a map, by the lines `user:first:count` of subuid(5) that are for one of these names.
+fn subuid(map: &str, text: &str, names: &[String]) -> Option<String> {
+    let numbers = |line: &str| -> Option<(u64, u64)> {
+        let mut fields = line.split(':').skip(1).map(|field| field.trim().parse().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    let (outside, count) = numbers(map)?;
+    let is_ours =
+        |line: &&str| line.split(':').next().is_some_and(|name| names.iter().any(|own| own == name));
+    let given: Vec<(u64, u64)> = text.lines().filter(is_ours).filter_map(numbers).collect();
+    let most = given.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    if count > most {
+        return Some(format!("mapping {map} needs {count} ids, /etc/subuid gives {most}"));
+    }
+    let holds = |(first, length): &(u64, u64)| *first <= outside && outside + count <= first + length;
+    if given.iter().any(holds) {
+        return None;
+    }
+    let ranges: Vec<_> =
+        given.iter().map(|(first, length)| format!("{first} to {}", first + length - 1)).collect();
+    Some(format!("mapping {map} is not within what /etc/subuid gives ({})", ranges.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_of_users_is_within_what_is_given() {
+        let text = "root:1:1\nweb:100000:65536\n1000:300000:10\n";
+        let names = ["web".to_owned(), "1000".to_owned()];
+        let table = [
+            ("0:100000:65536", None),
+            ("0:300000:10", None),
+            ("0:1000:70000", Some("mapping 0:1000:70000 needs 70000 ids, /etc/subuid gives 65536")),
+            (
+                "0:1000:10",
+                Some(
+                    "mapping 0:1000:10 is not within what /etc/subuid gives (100000 to 165535, 300000 to 300009)",
+                ),
+            ),
+        ];
+        for (map, expected) in table {
+            assert_eq!(subuid(map, text, &names).as_deref(), expected, "{map}");
+        }
+        let nobody = subuid("0:1000:1", text, &["nobody".to_owned()]);
+        assert_eq!(nobody.as_deref(), Some("mapping 0:1000:1 needs 1 ids, /etc/subuid gives 0"));
+    }
+
+    #[test]
+    fn mounts_are_found_by_their_number() {
+        let line = "36 35 0:31 / /data rw,noatime shared:1 - btrfs /dev/sda2 rw,space_cache";
+        assert_eq!(mount_source(line, "0:31"), Some(("btrfs", "/dev/sda2")));
+        assert_eq!(mount_source(line, "0:3"), None);
+        assert_eq!(mount_source("nonsense", "0:31"), None);
+    }
+}
