@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -29,7 +29,8 @@ use podrun_abi::boot::RootMode;
 use crate::cgroup::limits::Facts;
 use crate::error::Note;
 use crate::passwd::Accounts;
-use crate::spec::{AppSpec, IdOrName, Spec};
+use crate::plan::output::JOURNAL;
+use crate::spec::{AppSpec, IdOrName, LogDriver, Spec};
 use crate::systemd::{self, ManagerFacts};
 pub use cgroup::hierarchies;
 
@@ -47,6 +48,8 @@ pub struct Host {
     pub nofile: (u64, u64),
     /// The systemd that is to make the pod's group; `None`: podrun does that itself.
     pub manager: Option<ManagerFacts>,
+    /// Whether journald takes streams; looked at only where one may be wanted.
+    pub has_journal: bool,
     /// Our effective user id.
     pub euid: u32,
     roots: BTreeMap<PathBuf, RootFacts>,
@@ -117,8 +120,10 @@ pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
         }
     }
     let cgroups = cgroup::look(spec)?;
+    let manager = manager(driver, &cgroups)?;
     Ok(Host {
-        manager: manager(driver, &cgroups)?,
+        has_journal: has_journal(spec, manager.is_some()),
+        manager,
         cgroups,
         boot_id: boot_id(),
         nofile: getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?,
@@ -157,6 +162,14 @@ fn manager(driver: DriverChoice, facts: &Facts) -> anyhow::Result<Option<Manager
         }
         _ => Ok(None),
     }
+}
+
+/// A host without systemd pays nothing for the question. Who runs as a service finds a systemd that is booted.
+fn has_journal(spec: &Spec, has_manager: bool) -> bool {
+    let asked = || spec.apps.iter().any(|app| app.log.driver == LogDriver::Journald);
+    let is_socket = |path: String| std::fs::metadata(path).is_ok_and(|data| data.file_type().is_socket());
+    (has_manager || asked() || std::env::var_os("SYSTEMD_EXEC_PID").is_some())
+        && is_socket(format!("{JOURNAL}/stdout"))
 }
 
 /// What the apps of a root want to be known of it.

@@ -35,7 +35,7 @@ pub struct Launched {
     pub stage1: Child,
     /// `SOCK_SEQPACKET`, non-blocking: commands go out, records come in.
     pub socket: OwnedFd,
-    /// The reading ends of the apps' standard streams, non-blocking.
+    /// The reading ends of those of the apps' standard streams that we move, non-blocking.
     pub outputs: Vec<Output>,
     /// The pod's groups.
     pub cgroup: PodCgroup,
@@ -208,6 +208,7 @@ fn boot_record(parts: &Parts<'_>) -> Boot {
         pod: boot_pod(plan, dir),
         roots: plan.roots.clone(),
         cgroup_views: plan.cgroup.hierarchies.iter().map(|h| h.view.clone()).collect(),
+        journal: plan.journal(),
         masked: plan.masked.clone(),
         read_only: plan.read_only.clone(),
         apps: plan.apps.iter().map(|app| boot_app(app, nofile)).collect(),
@@ -241,6 +242,7 @@ fn boot_app(app: &AppPlan, nofile: (u64, u64)) -> App {
         identity: app.identity.clone(),
         rlimits,
         oom_score_adj: app.oom_score_adj,
+        output: app.output.streams(&app.name),
         policy: app.policy.clone(),
     }
 }

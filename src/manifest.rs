@@ -14,6 +14,7 @@ pub mod keys;
 mod known;
 mod later;
 mod locate;
+mod log;
 mod order;
 pub mod overrides;
 mod pod;

@@ -8,6 +8,7 @@
 mod environment;
 mod identity;
 mod order;
+pub mod output;
 mod text;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::manifest::rules::{self, Rule};
 use crate::spec::{AppSpec, Grace, Spec};
 use crate::systemd::units::{self, PodFacts, UnitPlan};
 
+pub use output::{Output, Started};
 pub use text::render;
 
 /// Version of the recorded form.
@@ -134,6 +136,9 @@ pub struct AppPlan {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000.
     pub oom_score_adj: i32,
+    /// Where its output goes.
+    #[serde(default)]
+    pub output: Output,
     /// Life cycle.
     pub policy: Policy,
 }
@@ -145,6 +150,8 @@ pub struct Request {
     pub id: String,
     /// In place of the manifest's name.
     pub name: Option<String>,
+    /// How podrun was started.
+    pub started: Started,
 }
 
 /// Why this host cannot run it: one key of the manifest and one reason.
@@ -195,6 +202,15 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     let cgroup = resolve_cgroup(spec, host, &names, request).map_err(|r| refusals.extend(r)).ok();
     let nofile = descriptors(apps.len(), cgroup.as_ref().map(|(cgroup, _)| cgroup));
     refusals.extend(too_many_descriptors(nofile, host));
+    if let Some((cgroup, units)) = &cgroup {
+        let unit = units
+            .as_ref()
+            .map_or_else(|| format!("podrun-{}.scope", request.id), |units| units.scope.clone());
+        for (app, spec) in apps.iter_mut().zip(&names) {
+            let seen = (host, request.started);
+            refusals.extend(output::assign(app, spec, seen, (cgroup, &unit)).err());
+        }
+    }
     let Some((cgroup, units)) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     Ok(Plan {
         schema: SCHEMA,
@@ -273,6 +289,7 @@ fn resolve_app(
         identity: who.identity,
         rlimits: app.rlimits.iter().map(|(&number, &(soft, hard))| (number, soft, hard)).collect(),
         oom_score_adj: app.oom_score_adjust,
+        output: Output::default(),
         policy: Policy {
             after: Vec::new(),
             essential: app.essential,

@@ -8,6 +8,7 @@ pub mod client;
 pub mod dir;
 pub mod events;
 pub mod gc;
+pub mod journal;
 pub mod log;
 pub mod plan;
 pub mod record;

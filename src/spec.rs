@@ -128,6 +128,41 @@ pub struct AppSpec {
     pub depends_on: Vec<String>,
     /// The app's own isolators.
     pub limits: Limits,
+    /// Who keeps its output.
+    pub log: LogSpec,
+}
+
+/// Who keeps the output of an app, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Default: auto.
+    pub driver: LogDriver,
+    /// Bytes, for files: one that is longer is put aside. Default: 10 MiB.
+    pub max_size_bytes: u64,
+    /// How many files a stream has, 1..=1000. Default: 3.
+    pub files_max: u64,
+}
+
+impl Default for LogSpec {
+    fn default() -> Self {
+        Self { driver: LogDriver::Auto, max_size_bytes: 10 << 20, files_max: 3 }
+    }
+}
+
+/// Who keeps the output of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogDriver {
+    /// Where podrun was started, in the foreground; else the journal where there is one, else files.
+    #[default]
+    Auto,
+    /// The host's journal.
+    Journald,
+    /// Files in the pod's directory.
+    File,
+    /// Nobody: it goes to podrun's own standard output and error.
+    Inherit,
+    /// Nobody.
+    None,
 }
 
 /// A user or a group, by number or by its name in the app's own files.

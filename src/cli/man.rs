@@ -118,6 +118,7 @@ fn manifest_page() -> String {
         ("THE POD: [pod]", "pod."),
         ("LIMITS: [pod.isolators] AND [app.NAME.isolators]", "@.isolators."),
         ("AN APP: [app.NAME]", "app.*."),
+        ("ITS OUTPUT: [app.NAME.log]", "app.*.log."),
     ] {
         page.control("SH", [heading]);
         for key in KEYS.iter().filter(|key| key.support == Support::Supported) {

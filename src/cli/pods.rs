@@ -141,8 +141,8 @@ Examples:
   podrun logs --since 2026-11-23T02:00:00Z --until 2026-11-23T03:00:00Z shop
   podrun logs --no-log-prefix shop/api | sort | uniq -c
 
-The output of pods that were started with -d is kept: the last 10 to 20 MiB of each stream.
-All of it is printed to standard output, in the order in which it was written.")]
+The output of pods that were started with -d is kept: in the host's journal, or the last 20 to 30 MiB of
+each stream in files. log.driver in the manifest says otherwise. All of it is printed to standard output, in the order in which it was written.")]
 pub struct LogsArgs {
     /// Name or id of the pod, or apps of one pod
     #[arg(value_name = "POD[/APP]", required = true)]

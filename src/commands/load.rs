@@ -152,7 +152,7 @@ pub fn asked_problems(source: &Source) -> Vec<Problem> {
 /// When this host cannot be looked at.
 pub fn host_problems(source: &Source, spec: &Spec) -> anyhow::Result<Vec<Problem>> {
     let host = host::probe(spec, DriverChoice::Auto)?;
-    let request = Request { id: NO_ID.to_owned(), name: None };
+    let request = Request { id: NO_ID.to_owned(), name: None, started: plan::Started::Foreground };
     let refusals = plan::resolve(spec, &host, &request).err().unwrap_or_default();
     let findings = host::check::check(spec, &plan::resolve_apps(spec, &host, &request));
     let findings = findings.into_iter().map(|f| found(source, f.rule, f.path, (f.message, f.hint)));

@@ -1,11 +1,10 @@
-//! `podrun logs`: what the apps of a pod have written, from the files of `run -d`.
+//! `podrun logs`: what the apps of a pod have written, from the pod's files and from the host's journal.
 //!
-//! The streams are merged by the times in their files, and go through the same [`Prefixer`] as in the foreground.
+//! The streams are merged by the times of their lines, and go through the same [`Prefixer`] as in the foreground.
 //! Everything goes to standard output: this is a reading of a record, not the apps' own output.
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -14,9 +13,12 @@ use jiff::Timestamp;
 use crate::cli::pods::{Moment, StreamName};
 use crate::cli::{Globals, LogsArgs};
 use crate::error::{EXIT_NOT_FOUND, EXIT_USAGE, Note};
+use crate::launch::Stream;
 use crate::output::prefix::{LINE_BYTES_MAX, Outputs, Prefixer, Style};
 use crate::output::write_stderr;
+use crate::plan::Output;
 use crate::pod::Pod;
+use crate::pod::journal::{JournalReader, Origin};
 use crate::pod::log::{LogReader, Next, Piece};
 use crate::pod::root::Root;
 
@@ -30,10 +32,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
     let root = Root::open(&globals.root)?;
     let (pod, apps) = subject(&root, args)?;
-    let directory = pod.log_dir();
-    if !directory.is_dir() {
-        return Err(anyhow!("the output of pod `{}` was not kept", pod.name()))
-            .hint("only `run -d` keeps it; without it the apps write to where podrun was started");
+    let sources = sources(&pod, &apps, args.stream)?;
+    if sources.is_empty() {
+        return Err(anyhow!("the output of pod `{}` was not kept", pod.name())).hint(
+            "`run -d` keeps it, and log.driver in the manifest; else it goes to where podrun was started",
+        );
     }
     let style = match (args.no_log_prefix, globals.color.stdout()) {
         (true, _) => Style::Raw,
@@ -45,7 +48,7 @@ pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
         Window { since: args.since.map(|since| since.at(now)), until: args.until.map(|until| until.at(now)) };
     let prefixer = Prefixer::new(apps.iter().map(String::as_str), style, Outputs::Together);
     let page = Page::new(prefixer, args.timestamps, 2 * apps.len());
-    match print(&pod, args, sources(&directory, &apps, args.stream)?, (window, page)) {
+    match print(&pod, args, sources, (window, page)) {
         Err(error) if is_closed(&error) => Ok(0),
         other => other.map(|()| 0),
     }
@@ -93,61 +96,115 @@ impl Window {
     }
 }
 
-/// One stream of one app.
+/// Where lines come from.
 struct Source {
-    /// As the prefixer counts.
-    index: usize,
-    name: String,
-    reader: LogReader,
-    next: Option<Piece>,
+    reader: Reader,
+    /// What comes next, and of which stream, as the prefixer counts.
+    next: Option<(usize, Piece)>,
 }
 
-fn sources(directory: &Path, apps: &[String], only: Option<StreamName>) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
+enum Reader {
+    /// One stream of one app.
+    Files { index: usize, name: String, reader: LogReader },
+    /// Those apps whose output is in the journal, with the stream that is asked for.
+    Journal { apps: Vec<String>, only: Option<StreamName>, reader: JournalReader },
+}
+
+/// Everything that is kept of these apps.
+fn sources(pod: &Pod, apps: &[String], only: Option<StreamName>) -> Result<Vec<Source>> {
+    let directory = pod.log_dir();
+    // A record that cannot be read says nothing against the files.
+    let plans = pod.plan().map(|plan| plan.apps).unwrap_or_default();
+    let (mut sources, mut origins) = (Vec::new(), Vec::new());
     for (number, app) in apps.iter().enumerate() {
-        for (slot, (stream, word)) in
-            [(StreamName::Stdout, "stdout"), (StreamName::Stderr, "stderr")].into_iter().enumerate()
-        {
-            if only.is_some_and(|only| only != stream) {
-                continue;
-            }
-            let name = format!("{app}.{word}");
-            let reader = LogReader::open(directory, &name)
-                .with_context(|| format!("cannot read the output in `{}`", directory.display()))?;
-            sources.extend(reader.map(|reader| Source {
-                index: 2 * number + slot,
-                name,
-                reader,
-                next: None,
-            }));
+        let plan = plans.iter().find(|plan| plan.name == *app);
+        if let Some(Output::Journal { unit, cgroup }) = plan.map(|plan| &plan.output) {
+            origins.push(Origin { app: app.clone(), unit: unit.clone(), cgroup: cgroup.clone() });
         }
+        for (slot, (stream, word)) in STREAMS.into_iter().enumerate() {
+            let name = format!("{app}.{word}");
+            if only.is_none_or(|only| only == stream) && directory.is_dir() {
+                let reader = LogReader::open(&directory, &name)
+                    .with_context(|| format!("cannot read the output in `{}`", directory.display()))?;
+                let index = 2 * number + slot;
+                let source = |reader| Source { reader: Reader::Files { index, name, reader }, next: None };
+                sources.extend(reader.map(source));
+            }
+        }
+    }
+    if !origins.is_empty() {
+        // The journal's clock is the same; a second covers what is between two readings of it.
+        let since_s = (pod.created_ms().unwrap_or_default() / 1000).saturating_sub(1);
+        let reader =
+            JournalReader::open(origins, since_s).hint("the output of its apps is in the journal")?;
+        sources.push(Source { reader: Reader::Journal { apps: apps.to_vec(), only, reader }, next: None });
     }
     Ok(sources)
 }
 
+const STREAMS: [(StreamName, &str); 2] = [(StreamName::Stdout, "stdout"), (StreamName::Stderr, "stderr")];
+
 impl Source {
     /// Looks at what comes next.
-    fn peek(&mut self) -> Result<Option<&Piece>> {
+    fn peek(&mut self) -> Result<Option<&(usize, Piece)>> {
         while self.next.is_none() {
-            match self.reader.next_piece().with_context(|| format!("cannot read `{}`", self.name))? {
-                Next::Piece(piece) => self.next = Some(piece),
-                Next::Gap => {
-                    write_stderr(&format!("podrun: some of {} was removed before it was read\n", self.name))
+            match &mut self.reader {
+                Reader::Files { index, name, reader } => {
+                    match reader.next_piece().with_context(|| format!("cannot read `{name}`"))? {
+                        Next::Piece(piece) => self.next = Some((*index, piece)),
+                        Next::Gap => {
+                            write_stderr(&format!("podrun: some of {name} was removed before it was read\n"));
+                        }
+                        Next::Nothing => break,
+                    }
                 }
-                Next::Nothing => break,
+                Reader::Journal { apps, only, reader } => {
+                    let Some(entry) = reader.next_entry()? else { break };
+                    let slot =
+                        STREAMS.iter().position(|(stream, _)| *stream == StreamName::from(entry.stream));
+                    let wanted = slot.filter(|slot| only.is_none_or(|only| STREAMS[*slot].0 == only));
+                    let number = apps.iter().position(|app| *app == entry.app);
+                    self.next = number.zip(wanted).map(|(number, slot)| (2 * number + slot, entry.piece));
+                }
             }
         }
         Ok(self.next.as_ref())
     }
 
     /// The next line up to its end, or as far as it is there; one that is very long in pieces.
-    fn take_line(&mut self) -> Result<Option<Piece>> {
-        let Some(mut line) = self.peek()?.cloned() else { return Ok(None) };
+    fn take_line(&mut self) -> Result<Option<(usize, Piece)>> {
+        let Some((index, mut line)) = self.peek()?.cloned() else { return Ok(None) };
         self.next = None;
-        while !line.is_end() && line.text.len() < LINE_BYTES_MAX && self.peek()?.is_some() {
-            line.text.extend(self.next.take().map(|piece| piece.text).unwrap_or_default());
+        let is_one_stream = matches!(self.reader, Reader::Files { .. });
+        while is_one_stream && !line.is_end() && line.text.len() < LINE_BYTES_MAX && self.peek()?.is_some() {
+            line.text.extend(self.next.take().map(|(_, piece)| piece.text).unwrap_or_default());
         }
-        Ok(Some(line))
+        Ok(Some((index, line)))
+    }
+
+    /// From here on what comes is wanted when it comes.
+    fn follow(&mut self) -> Result<()> {
+        match &mut self.reader {
+            Reader::Files { .. } => Ok(()),
+            Reader::Journal { reader, .. } => reader.follow(),
+        }
+    }
+
+    /// Nothing more is written: what there is can be read to its end.
+    fn catch_up(&mut self) -> Result<()> {
+        match &mut self.reader {
+            Reader::Files { .. } => Ok(()),
+            Reader::Journal { reader, .. } => reader.catch_up(),
+        }
+    }
+}
+
+impl From<Stream> for StreamName {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Stdout => Self::Stdout,
+            Stream::Stderr => Self::Stderr,
+        }
     }
 }
 
@@ -155,7 +212,7 @@ impl Source {
 fn oldest(sources: &mut [Source]) -> Result<Option<(Timestamp, usize)>> {
     let mut oldest: Option<(Timestamp, usize)> = None;
     for (position, source) in sources.iter_mut().enumerate() {
-        if let Some(piece) = source.peek()?
+        if let Some((_, piece)) = source.peek()?
             && oldest.is_none_or(|(time, _)| piece.time < time)
         {
             oldest = Some((piece.time, position));
@@ -228,14 +285,18 @@ fn print(
 /// Until the pod is over, or what comes is too late to be wanted.
 fn follow(pod: &Pod, sources: &mut [Source], window: Window, page: &mut Page) -> Result<()> {
     let mut pause = PAUSES.0;
+    sources.iter_mut().try_for_each(Source::follow)?;
     loop {
         // Life first: what a pod that is over has written is all there.
         let is_over = !pod.is_alive() || window.until.is_some_and(|until| Timestamp::now() > until);
+        if is_over {
+            sources.iter_mut().try_for_each(Source::catch_up)?;
+        }
         while let Some((_, position)) = oldest(sources)? {
             let source = &mut sources[position];
             pause = PAUSES.0;
-            if let Some(piece) = source.next.take().filter(|piece| window.holds(piece.time)) {
-                page.put(source.index, &piece)?;
+            if let Some((index, piece)) = source.next.take().filter(|(_, piece)| window.holds(piece.time)) {
+                page.put(index, &piece)?;
             }
         }
         page.flush()?;
@@ -253,11 +314,12 @@ fn print_so_far(sources: &mut [Source], tail: Option<usize>, window: Window, pag
     let mut last: VecDeque<(usize, Piece)> = VecDeque::new();
     while let Some((_, position)) = oldest(sources)?.filter(|(time, _)| *time <= asked) {
         let source = &mut sources[position];
-        let Some(line) = source.take_line()?.filter(|line| window.holds(line.time)) else { continue };
+        let wanted = source.take_line()?.filter(|(_, line)| window.holds(line.time));
+        let Some((index, line)) = wanted else { continue };
         match tail {
-            None => page.put(source.index, &line)?,
+            None => page.put(index, &line)?,
             Some(count) => {
-                last.push_back((source.index, line));
+                last.push_back((index, line));
                 last.drain(..last.len().saturating_sub(count));
             }
         }

@@ -17,7 +17,11 @@ pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
     let loaded =
         load::manifest(&args.manifest, load::overrides(&args.overrides, args.name.as_deref()), color)?;
     write_stderr(&loaded.warnings);
-    let request = Request { id: load::NO_ID.to_owned(), name: args.name.clone() };
+    let request = Request {
+        id: load::NO_ID.to_owned(),
+        name: args.name.clone(),
+        started: crate::plan::Started::Foreground,
+    };
     let plan = load::plan(&loaded, &request, args.driver, color)?;
     let only = args.app.as_deref();
     match (args.output, only) {

@@ -21,10 +21,10 @@ use crate::monitor::intent::Signals;
 use crate::monitor::sink::{Foreground, Sink};
 use crate::monitor::teller::{Report, Teller};
 use crate::monitor::{self, Terms, Verdict};
-use crate::output::log_file::LogFile;
+use crate::output::log_file::{Bounds, LogFile};
 use crate::output::prefix::{Outputs, Prefixer, Style};
 use crate::output::{write_stderr, write_stdout};
-use crate::plan::{Plan, Request};
+use crate::plan::{Output, Plan, Request};
 use crate::pod::dir::PodDir;
 use crate::pod::gc;
 use crate::pod::root::Root;
@@ -137,7 +137,7 @@ fn launch_in(
     loaded: &Loaded,
     dir: &PodDir,
 ) -> anyhow::Result<(Plan, Launched, Signals)> {
-    let request = Request { id: dir.id.to_string(), name: args.name.clone() };
+    let request = Request { id: dir.id.to_string(), name: args.name.clone(), started: before::started(args) };
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     let context = || format!("cannot start pod `{}`", plan.pod);
     let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
@@ -160,13 +160,11 @@ fn watch(
 ) -> anyhow::Result<u8> {
     let names: Vec<String> = plan.apps.iter().map(|app| app.name.clone()).collect();
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let mut sink = match &daemon {
-        Some(_) => Sink::Files(log_files(dir, &names, &launched)?),
-        None => {
-            let prefixer = Prefixer::new(names.iter().map(String::as_str), style(globals, args), outputs());
-            Sink::Foreground(Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd()))
-        }
-    };
+    let fore = daemon.is_none().then(|| {
+        let prefixer = Prefixer::new(names.iter().map(String::as_str), style(globals, args), outputs());
+        Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd())
+    });
+    let mut sink = Sink::new(fore, log_files(dir, plan, &launched)?);
     let mut teller = Teller::new(dir, Status::new(names), daemon);
     let terms = Terms {
         deadline: waiting::deadline(args.timeout),
@@ -190,15 +188,17 @@ fn conclude(verdict: &Verdict, sink: &mut Sink<'_>, teller: &mut Teller<'_>) {
     teller.conclude(verdict);
 }
 
-fn log_files(dir: &PodDir, names: &[String], launched: &Launched) -> anyhow::Result<Vec<LogFile>> {
-    let folder = dir.log_dir()?;
+/// The files of those outputs that are kept in files.
+fn log_files(dir: &PodDir, plan: &Plan, launched: &Launched) -> anyhow::Result<Vec<Option<LogFile>>> {
     let file = |output: &launch::Output| {
+        let Some(app) = plan.apps.get(output.app) else { return Ok(None) };
+        let Output::Files { max_size_bytes, files_max } = app.output else { return Ok(None) };
         let stream = match output.stream {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
         };
-        let app = names.get(output.app).map_or("", String::as_str);
-        LogFile::create(&folder, &format!("{app}.{stream}"))
+        let bounds = Bounds { length_max: max_size_bytes, files_max };
+        LogFile::create(&dir.log_dir()?, &format!("{}.{stream}", app.name), bounds).map(Some)
     };
     launched.outputs.iter().map(file).collect()
 }

@@ -29,6 +29,7 @@ pub(crate) fn app(rootfs: &Path) -> AppSpec {
         success: Vec::new(),
         depends_on: Vec::new(),
         limits: Limits::default(),
+        log: crate::spec::LogSpec::default(),
     }
 }
 

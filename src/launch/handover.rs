@@ -60,7 +60,10 @@ pub fn of_apps(plan: &Plan, cgroup: &PodCgroup) -> anyhow::Result<(Vec<Packet>, 
             attached.push(writer);
             Ok(attached.len() - 1)
         };
-        let stdio = Stdio { stdout: stream(Stream::Stdout)?, stderr: stream(Stream::Stderr)? };
+        let stdio = match app.output.is_piped() {
+            true => Some(Stdio { stdout: stream(Stream::Stdout)?, stderr: stream(Stream::Stderr)? }),
+            false => None,
+        };
         packets.push(Packet::new(Owner::App { cgroup: group, stdio }, attached)?);
     }
     Ok((packets, outputs))

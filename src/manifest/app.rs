@@ -12,7 +12,7 @@ use super::order::Edge;
 use super::pod::{NUL, grace};
 use super::problem::Problem;
 use super::tree::{Item, Report, Table, ValueRules, type_words};
-use super::{isolators, keys, known, rules};
+use super::{isolators, keys, known, log, rules};
 use crate::spec::{AppSpec, Capabilities, Grace, IdOrName};
 use crate::value::{capability, identity, place, rlimit, signal};
 
@@ -77,6 +77,7 @@ fn read_one<'a>(item: &Item<'a>, report: &mut Report) -> Option<App<'a>> {
         stop_timeout: stop.as_ref().and_then(|item| grace(item, report)).unwrap_or(STOP_TIMEOUT),
         depends_on: names(&edges),
         limits: isolators::read(&table, report),
+        log: log::read(&table, report),
         ..read_process(&table, report)
     };
     Some(App { spec, edges, stop_timeout: stop.map(|item| item.span), isolators: table.table("isolators") })
@@ -113,6 +114,7 @@ fn read_process(table: &Table, report: &mut Report) -> AppSpec {
         success: item("success-codes").map_or_else(|| vec![Success::Code(0)], |i| success(&i, report)),
         depends_on: Vec::new(),
         limits: crate::spec::Limits::default(),
+        log: crate::spec::LogSpec::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
-use crate::spec::{AppSpec, Capabilities, Grace, IdOrName, Limits, OnMissing, PodSpec, Spec};
+use crate::spec::{AppSpec, Capabilities, Grace, IdOrName, Limits, LogDriver, OnMissing, PodSpec, Spec};
 use crate::value::{Ceiling, CpuWeight, capability, duration, rlimit, signal, size};
 
 /// The whole manifest.
@@ -20,6 +20,7 @@ pub fn effective(spec: &Spec) -> String {
     for app_spec in &spec.apps {
         app(&mut text, app_spec);
         limits_table(&mut text, &format!("app.{}", app_spec.name), &app_spec.limits);
+        log_table(&mut text, app_spec);
     }
     text
 }
@@ -119,6 +120,19 @@ fn app(text: &mut String, app: &AppSpec) {
     });
     line(text, format_args!("success-codes = [{}]", success.collect::<Vec<_>>().join(", ")));
     line(text, format_args!("depends-on = [{}]", words(&app.depends_on)));
+}
+
+/// The bounds of files are comments where no files are kept.
+fn log_table(text: &mut String, app: &AppSpec) {
+    let log = &app.log;
+    let word =
+        super::log::DRIVERS.iter().find(|(_, driver)| *driver == log.driver).map_or("", |(word, _)| word);
+    let mark = if matches!(log.driver, LogDriver::Auto | LogDriver::File) { "" } else { "# " };
+    let size = if log.max_size_bytes == u64::MAX { "max".to_owned() } else { size::show(log.max_size_bytes) };
+    line(text, format_args!("\n[app.{}.log]", app.name));
+    line(text, format_args!("driver = {}", quoted(word)));
+    line(text, format_args!("{mark}max-size = {}", quoted(&size)));
+    line(text, format_args!("{mark}max-files = {}", log.files_max));
 }
 
 fn identity(text: &mut String, app: &AppSpec) {
@@ -223,6 +237,10 @@ memory-max = 1048577
 cpuset = "0"
 [app.db.env]
 A = "b"
+[app.db.log]
+driver = "file"
+max-size = "max"
+max-files = 5
 [app.web]
 rootfs = "/srv"
 rootfs-mode = "read-only"
@@ -234,6 +252,7 @@ depends-on = ["db"]
 oom-score-adjust = 5
 no-new-privileges = false
 workdir = "/tmp"
+log = { driver = "journald" }
 "#;
 
     #[test]

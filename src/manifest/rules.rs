@@ -122,6 +122,7 @@ rules! {
     HOST_LIMIT "E0904" "This host can enforce every limit.";
     HOST_DESCRIPTORS "E0905" "There are enough file descriptors for all apps.";
     HOST_OVERLAY "E0906" "An overlay can be made over the app's root.";
+    HOST_LOG "E0908" "What is to keep an app's output is there.";
     EXEC_MISSING "E0910" "A command is in the app's root.";
     EXEC_DENIED "E0911" "A command can be executed by the app's user.";
     EXEC_PARTS "E0912" "The interpreter of a script and the loader of a program are in the app's root.";

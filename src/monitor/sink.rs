@@ -14,12 +14,12 @@ use crate::output::prefix::Prefixer;
 /// How long the last words of a pod wait for a slow reader, for each piece.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the apps' output goes.
-pub enum Sink<'a> {
-    /// To our own standard output and error.
-    Foreground(Foreground<'a>),
-    /// To files, in the order of the pod's outputs.
-    Files(Vec<LogFile>),
+/// Where the apps' output goes, as far as it goes through us.
+#[derive(Default)]
+pub struct Sink<'a> {
+    fore: Option<Foreground<'a>>,
+    /// By the index of the output; what has no file is printed.
+    files: Vec<Option<LogFile>>,
 }
 
 /// Standard output and error, with a prefix per app.
@@ -44,34 +44,39 @@ fn slot(stream: Stream) -> usize {
 }
 
 impl<'a> Sink<'a> {
-    /// Takes what an app has written. `index` is that of the output, two for each app.
+    /// Prints what has no file, when there is somebody to print it for.
+    #[must_use]
+    pub fn new(fore: Option<Foreground<'a>>, files: Vec<Option<LogFile>>) -> Self {
+        Self { fore, files }
+    }
+
+    /// Takes what an app has written. `index` is that of the output.
     pub fn write(&mut self, index: usize, output: &Output, bytes: &[u8]) {
-        match self {
-            Self::Foreground(fore) => {
-                let outlet = &mut fore.outlets[slot(output.stream)];
-                fore.prefixer.write(index, bytes, Instant::now(), |text| outlet.push(text));
-                outlet.flush();
-            }
-            Self::Files(files) => {
-                if let Some(file) = files.get_mut(index) {
-                    file.write(bytes, jiff::Timestamp::now());
-                }
-            }
+        if let Some(file) = self.file(index) {
+            return file.write(bytes, jiff::Timestamp::now());
         }
+        let Some(fore) = &mut self.fore else { return };
+        let outlet = &mut fore.outlets[slot(output.stream)];
+        fore.prefixer.write(line_of(output), bytes, Instant::now(), |text| outlet.push(text));
+        outlet.flush();
     }
 
     /// The stream has ended: what stood without a newline goes out.
     pub fn end(&mut self, index: usize, output: &Output) {
-        if let Self::Foreground(fore) = self {
+        if let (None, Some(fore)) = (self.files.get(index).and_then(Option::as_ref), &mut self.fore) {
             let outlet = &mut fore.outlets[slot(output.stream)];
-            fore.prefixer.end(index, |text| outlet.push(text));
+            fore.prefixer.end(line_of(output), |text| outlet.push(text));
             outlet.flush();
         }
     }
 
+    fn file(&mut self, index: usize) -> Option<&mut LogFile> {
+        self.files.get_mut(index).and_then(Option::as_mut)
+    }
+
     /// A line of podrun's own, to standard error.
     pub fn note(&mut self, words: &str) {
-        if let Self::Foreground(fore) = self {
+        if let Some(fore) = &mut self.fore {
             let line = fore.prefixer.own_line(words);
             fore.outlets[1].push(line.as_bytes());
             fore.outlets[1].flush();
@@ -81,15 +86,12 @@ impl<'a> Sink<'a> {
     /// When [`Sink::tick`] wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Foreground(fore) => fore.prefixer.deadline(),
-            Self::Files(_) => None,
-        }
+        self.fore.as_ref().and_then(|fore| fore.prefixer.deadline())
     }
 
     /// Lets partial lines go whose time has come.
     pub fn tick(&mut self, now: Instant) {
-        if let Self::Foreground(fore) = self {
+        if let Some(fore) = &mut self.fore {
             let [stdout, stderr] = &mut fore.outlets;
             fore.prefixer
                 .tick(now, |index, text| if index % 2 == 0 { stdout.push(text) } else { stderr.push(text) });
@@ -99,45 +101,41 @@ impl<'a> Sink<'a> {
 
     /// Writes what fits at once.
     pub fn flush(&mut self) {
-        if let Self::Foreground(fore) = self {
-            fore.outlets.iter_mut().for_each(Outlet::flush);
-        }
+        self.outlets().for_each(Outlet::flush);
     }
 
     /// Writes everything, patiently.
     pub fn finish(&mut self) {
-        if let Self::Foreground(fore) = self {
-            fore.outlets.iter_mut().for_each(|o| o.finish(PATIENCE));
-        }
+        self.outlets().for_each(|outlet| outlet.finish(PATIENCE));
     }
 
-    /// No more of this stream should come before some has gone.
+    fn outlets(&mut self) -> impl Iterator<Item = &mut Outlet<'a>> {
+        self.fore.iter_mut().flat_map(|fore| &mut fore.outlets)
+    }
+
+    /// No more of this output should come before some has gone. A file takes everything.
     #[must_use]
-    pub fn is_full(&self, stream: Stream) -> bool {
-        match self {
-            Self::Foreground(fore) => fore.outlets[slot(stream)].is_full(),
-            Self::Files(_) => false,
-        }
+    pub fn is_full(&self, index: usize, stream: Stream) -> bool {
+        let has_file = self.files.get(index).is_some_and(Option::is_some);
+        !has_file && self.fore.as_ref().is_some_and(|fore| fore.outlets[slot(stream)].is_full())
     }
 
     /// The reader of standard output is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        match self {
-            Self::Foreground(fore) => fore.outlets[0].is_closed(),
-            Self::Files(_) => false,
-        }
+        self.fore.as_ref().is_some_and(|fore| fore.outlets[0].is_closed())
     }
 
     /// Descriptors of standard output and error for which bytes are waiting.
     #[must_use]
     pub fn waiting(&self) -> [Option<BorrowedFd<'a>>; 2] {
-        match self {
-            Self::Foreground(fore) => {
-                let [stdout, stderr] = &fore.outlets;
-                [stdout, stderr].map(|o| o.is_waiting().then(|| o.fd()))
-            }
-            Self::Files(_) => [None, None],
-        }
+        let Some(fore) = &self.fore else { return [None, None] };
+        let [stdout, stderr] = &fore.outlets;
+        [stdout, stderr].map(|o| o.is_waiting().then(|| o.fd()))
     }
+}
+
+/// As the prefixer counts: two for each app.
+fn line_of(output: &Output) -> usize {
+    2 * output.app + slot(output.stream)
 }

@@ -140,7 +140,8 @@ impl Wiring {
     /// Lets the pipes go on whose outlet has room again. An outlet may have been emptied by any write since, and
     /// then nothing watches it and no event would say so.
     fn resume(&mut self, outputs: &[Output], sink: &Sink<'_>) {
-        let has_room = |index: &usize| outputs.get(*index).is_none_or(|output| !sink.is_full(output.stream));
+        let has_room =
+            |index: &usize| outputs.get(*index).is_none_or(|output| !sink.is_full(*index, output.stream));
         let (resumed, stalled): (BTreeSet<_>, _) =
             std::mem::take(&mut self.stalled).into_iter().partition(has_room);
         self.stalled = stalled;
@@ -190,7 +191,7 @@ impl Wiring {
         let Some(output) = outputs.get(index) else { return Ok(()) };
         let mut moved = 0;
         while moved < TURN_BYTES {
-            if sink.is_full(output.stream) {
+            if sink.is_full(index, output.stream) {
                 self.pending.remove(&index);
                 self.stalled.insert(index);
                 return Ok(());
@@ -275,7 +276,7 @@ mod tests {
         let (mut reader, stdout) = pipe().unwrap();
         let (_other, stderr) = pipe().unwrap();
         let prefixer = Prefixer::new(["web"], Style::Raw, Outputs::Apart);
-        let mut sink = Sink::Foreground(Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd()));
+        let mut sink = Sink::new(Some(Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd())), vec![]);
         let (mut app, output) = output(&[b'x'; 65_536]);
         let outputs = [output];
         let mut wiring = Wiring::of_outputs(&outputs).unwrap();
@@ -286,7 +287,7 @@ mod tests {
             app.write_all(&[b'y'; 65_536]).unwrap();
         }
         assert_eq!(turn(&mut wiring, &outputs, &mut sink), [Ready::Output(0)]);
-        assert!(sink.is_full(Stream::Stdout) && wiring.stalled.contains(&0));
+        assert!(sink.is_full(0, Stream::Stdout) && wiring.stalled.contains(&0));
 
         // Its reader wakes up, and a write that is none of the pipe's own empties the outlet before any wait.
         for _ in 0..2 {

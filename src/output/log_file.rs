@@ -2,9 +2,9 @@
 //!
 //! A line of a file is a time, a mark, and what the app wrote: `2026-11-23T02:40:14.123456Z F text`. `F` ends a line
 //! of the app's, `P` does not: what follows it belongs to the same line. So an unfinished line is on disk at once, and
-//! nothing is kept in memory. Files are numbered (`api.stdout.0`, `.1`, …). One that has reached [`FILE_BYTES_MAX`]
-//! is never written again; the next one is begun and the one before it removed, so that a stream takes twice that
-//! much. A reader goes from number to number and misses nothing, however fast that is; see [`crate::pod::log`].
+//! nothing is kept in memory. Files are numbered (`api.stdout.0`, `.1`, …). One that has reached its bound is
+//! never written again; the next one is begun and the oldest removed, so that a stream takes as much as its files may. A
+//! reader goes from number to number and misses nothing, however fast that is; see [`crate::pod::log`].
 //!
 //! An app never waits for a disk that is full: lines that cannot be written are counted and dropped, and how many
 //! is said in the file once there is room again.
@@ -16,14 +16,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-/// A file this long is not written any more.
-pub const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// A longer line is written in pieces, each with a time of its own.
 pub const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// How long a time is: RFC 3339, in UTC, with microseconds.
 pub const TIME_BYTES: usize = "2026-11-23T02:40:14.123456Z".len();
 /// So much is written at once, so that a file is not much longer than it may be.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// How much of a stream is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// A file this long is not written any more.
+    pub length_max: u64,
+    /// How many files there are; at least one.
+    pub files_max: u64,
+}
 
 /// A log file that is being written.
 #[derive(Debug)]
@@ -33,7 +40,7 @@ pub struct LogFile {
     number: u64,
     file: File,
     length: u64,
-    length_max: u64,
+    bounds: Bounds,
     dropped: u64,
     /// The last line stands there without its end.
     torn: bool,
@@ -44,12 +51,11 @@ impl LogFile {
     ///
     /// # Errors
     /// When the disk is full.
-    pub fn create(directory: &Path, name: &str) -> Result<Self> {
+    pub fn create(directory: &Path, name: &str, bounds: Bounds) -> Result<Self> {
         let stem = directory.join(name);
         let path = numbered(&stem, 0);
         let file = open(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
-        let length_max = FILE_BYTES_MAX;
-        Ok(Self { stem, number: 0, file, length: 0, length_max, dropped: 0, torn: false })
+        Ok(Self { stem, number: 0, file, length: 0, bounds, dropped: 0, torn: false })
     }
 
     /// Appends what the app wrote at this time; never fails, see [`LogFile::dropped`].
@@ -82,7 +88,7 @@ impl LogFile {
     }
 
     fn append(&mut self, batch: &[u8], time: &str) {
-        if self.length >= self.length_max {
+        if self.length >= self.bounds.length_max {
             self.begin_next();
         }
         if self.dropped > 0 {
@@ -127,7 +133,7 @@ impl LogFile {
     fn begin_next(&mut self) {
         match open(&numbered(&self.stem, self.number + 1)) {
             Ok(file) => {
-                if let Some(old) = self.number.checked_sub(1) {
+                if let Some(old) = (self.number + 1).checked_sub(self.bounds.files_max) {
                     // What stays goes with the pod's directory.
                     let _ = std::fs::remove_file(numbered(&self.stem, old));
                 }
@@ -172,7 +178,8 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn small(directory: &Path, length_max: u64) -> LogFile {
-        LogFile { length_max, ..LogFile::create(directory, "api.stdout").unwrap() }
+        let bounds = Bounds { length_max, files_max: 2 };
+        LogFile::create(directory, "api.stdout", bounds).unwrap()
     }
 
     pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -186,7 +193,7 @@ pub(crate) mod tests {
     #[test]
     fn each_line_has_its_time_and_whether_it_is_finished() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = LogFile::create(directory.path(), "api.stdout").unwrap();
+        let mut log = small(directory.path(), 10 << 20);
         log.write(b"one\n\ntw", at(0));
         log.write(b"o\n", at(1));
         let expected = "1970-01-01T00:00:00.000000Z F one\n1970-01-01T00:00:00.000000Z F \n\
@@ -198,7 +205,7 @@ pub(crate) mod tests {
     #[test]
     fn a_long_line_is_written_in_pieces() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = LogFile::create(directory.path(), "api.stdout").unwrap();
+        let mut log = small(directory.path(), 10 << 20);
         let mut line = vec![b'x'; PIECE_BYTES_MAX + 1];
         line.push(b'\n');
         log.write(&line, at(0));
@@ -232,7 +239,7 @@ pub(crate) mod tests {
     #[test]
     fn what_a_full_disk_does_not_take_is_counted_and_told() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = LogFile::create(directory.path(), "api.stdout").unwrap();
+        let mut log = small(directory.path(), 10 << 20);
         let real = std::mem::replace(&mut log.file, File::options().write(true).open("/dev/full").unwrap());
         log.write(b"1\n2\n", at(0));
         log.write(b"3\n", at(0));

@@ -36,6 +36,7 @@ fn app(name: &str, rootfs: &std::path::Path) -> AppSpec {
         success: vec![Success::Code(0)],
         depends_on: Vec::new(),
         limits: Limits::default(),
+        log: crate::spec::LogSpec::default(),
     }
 }
 
@@ -62,7 +63,8 @@ fn root() -> tempfile::TempDir {
 }
 
 fn planned(spec: &Spec, name: Option<&str>) -> Result<Plan, Vec<Refusal>> {
-    let request = Request { id: "0badcafe".to_owned(), name: name.map(str::to_owned) };
+    let request =
+        Request { id: "0badcafe".to_owned(), name: name.map(str::to_owned), started: Started::Foreground };
     resolve(spec, &crate::host::probe(spec, DriverChoice::Cgroupfs).unwrap(), &request)
 }
 
@@ -175,7 +177,7 @@ fn more_descriptors_than_the_hard_limit_are_refused() {
     let spec = spec(vec![app("a", root.path())]);
     let mut host = crate::host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
     host.nofile = (64, 64);
-    let request = Request { id: "0badcafe".to_owned(), name: None };
+    let request = Request { id: "0badcafe".to_owned(), name: None, started: Started::Foreground };
     let refusals = resolve(&spec, &host, &request).unwrap_err();
     assert!(refusals[0].message.contains("file descriptors, the hard limit here is 64"), "{refusals:?}");
 }

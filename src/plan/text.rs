@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
-use super::{AppPlan, Driver, Plan};
+use super::{AppPlan, Driver, Output, Plan};
 use crate::cgroup::plan::Group;
 use crate::spec::Grace;
 use crate::value::{capability, duration, rlimit, signal};
@@ -137,6 +137,14 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
     writeln!(out, "  exec       {:?}", app.argv)?;
     let success: Vec<String> = app.policy.success.iter().map(success_word).collect();
     writeln!(out, "  success    {}", success.join(", "))?;
+    match &app.output {
+        Output::Printed => {}
+        Output::Files { max_size_bytes, files_max } => {
+            writeln!(out, "  output     {files_max} files of {max_size_bytes} bytes for each stream")?;
+        }
+        Output::Journal { cgroup, .. } => writeln!(out, "  output     journal, _SYSTEMD_CGROUP={cgroup}")?,
+        Output::Nothing => writeln!(out, "  output     dropped")?,
+    }
     let signal_name = signal::name(app.policy.stop_signal);
     match app.policy.stop_timeout_ms {
         Some(grace) => writeln!(out, "  stop       SIG{signal_name}, then kill after {}", time(grace)),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::cgroup::plan::CgroupPlan;
+use crate::plan::Output;
 use crate::systemd::UnitPlan;
 
 /// The part of `plan.json` that outlives the launcher.
@@ -31,4 +32,7 @@ pub struct PlanRecord {
 pub struct AppRecord {
     /// Unique in the pod.
     pub name: String,
+    /// Where its output goes.
+    #[serde(default)]
+    pub output: Output,
 }

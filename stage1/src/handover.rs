@@ -39,10 +39,8 @@ pub struct Links {
 pub struct AppHandles {
     /// Its cgroup.
     pub group: Group,
-    /// Its descriptor 1.
-    pub stdout: Inherited,
-    /// Its descriptor 2.
-    pub stderr: Inherited,
+    /// Its descriptors 1 and 2, unless it makes them itself.
+    pub stdio: Option<(Inherited, Inherited)>,
 }
 
 /// Waits for the memfd with the boot record and for the descriptors of the pod.
@@ -65,11 +63,9 @@ fn receive_app(launcher: Inherited) -> Result<AppHandles, StartFailure> {
     let (Owner::App { cgroup, stdio }, attached) = next(launcher)? else {
         return Err(refused("the pod's descriptors twice"));
     };
-    Ok(AppHandles {
-        group: Group::new(&cgroup, &attached)?,
-        stdout: attached.at(stdio.stdout)?,
-        stderr: attached.at(stdio.stderr)?,
-    })
+    let stdio =
+        stdio.map(|stdio| Ok((attached.at(stdio.stdout)?, attached.at(stdio.stderr)?))).transpose()?;
+    Ok(AppHandles { group: Group::new(&cgroup, &attached)?, stdio })
 }
 
 fn next(launcher: Inherited) -> Result<(Owner, Attached), StartFailure> {

@@ -16,6 +16,7 @@ mod group;
 mod handover;
 mod identity;
 mod mounts;
+mod output;
 mod process;
 mod reactor;
 mod reap;

@@ -1,8 +1,8 @@
 //! stage1's own mount tree: a small tmpfs with what the apps' roots are built from, and nothing of the host.
 //!
 //! `/roots/N` are the root directories of the boot record, `/proc` is that of the pod's pid namespace, `/dev` has
-//! the six devices of every app, `/layers` and `/merged` are empty places where an app's child, in its own copy
-//! of this tree, mounts its overlay. `/empty` stands over every masked directory and `/views`, with a directory
+//! the six devices of every app, `/journal` the sockets of the host's journal where an app writes to it, `/layers` and
+//! `/merged` are empty places where an app's child, in its own copy of this tree, mounts its overlay. `/empty` stands over every masked directory and `/views`, with a directory
 //! for each hierarchy, under `/sys/fs/cgroup`; both are read-only mounts of their own, made once for all apps. Invariant: everything is private, so the host's mount table never changes,
 //! and copies of this tree are private without another call.
 
@@ -19,6 +19,7 @@ use podrun_abi::boot::{Boot, CgroupView};
 use podrun_abi::failure::{StartFailure, Step};
 
 use crate::failure::{OrFail, failed};
+use crate::output::JOURNAL;
 use crate::sys::mount::{NODEV, RDONLY, add_flags};
 
 /// Where an app's child mounts the tmpfs with the upper layer.
@@ -55,6 +56,9 @@ pub fn build_pod_tree(boot: &Boot) -> Result<(), StartFailure> {
     make_shared("empty", &[]).or_fail(Step::MountScratch, "empty")?;
     make_shared("views", &boot.cgroup_views).or_fail(Step::MountScratch, "views")?;
     bind_roots(boot)?;
+    if let Some(journal) = &boot.journal {
+        bind_journal(journal).or_fail(Step::BindRoot, journal)?;
+    }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "proc", Some("proc"), flags, NONE).or_fail(Step::MountProc, "/proc")?;
     let old = umask_none();
@@ -114,6 +118,15 @@ fn bind_roots(boot: &Boot) -> Result<(), StartFailure> {
         mount(Some(root.as_str()), target, NONE, MsFlags::MS_BIND, NONE).or_fail(Step::BindRoot, root)?;
     }
     Ok(())
+}
+
+/// The directory and not the socket in it, which is another one when systemd has made it anew.
+fn bind_journal(source: &str) -> Result<(), Errno> {
+    let target = &JOURNAL[1..];
+    make_directory(target)?;
+    mount(Some(source), target, NONE, MsFlags::MS_BIND, NONE)?;
+    let path = CString::new(target).map_err(|_| Errno::EINVAL)?;
+    add_flags(&nix::fcntl::AT_FDCWD, &path, RDONLY | NODEV)
 }
 
 /// The first one is stage1's own null device. Where its node could be made, the apps can make theirs; else all are

@@ -22,6 +22,7 @@ use podrun_abi::failure::{StartFailure, Step};
 use crate::failure::{OrFail, failed};
 use crate::group::{Group, describe};
 use crate::handover::AppHandles;
+use crate::output::{self, Output};
 use crate::sys::process::{Forked, exit_now, fork_into};
 use crate::sys::{descriptors, process, socket};
 use crate::{execute, identity, mounts, rootfs, signals};
@@ -151,6 +152,8 @@ fn fail(channel: &impl AsFd, failure: &StartFailure) -> ! {
 fn settle(job: &Job<'_>, channel: &OwnedFd, joined: Joined) -> Result<(), StartFailure> {
     join(&job.handles.group, joined)?;
     socket::transmit(channel, JOINED).or_fail(Step::JoinCgroup, "")?;
+    job.progress.reach(Step::SetStdio);
+    let output = output::open(job.app, job.handles)?;
     job.progress.reach(Step::NewSession);
     setsid().or_fail(Step::NewSession, "")?;
     identity::leave_keyring()?;
@@ -160,7 +163,7 @@ fn settle(job: &Job<'_>, channel: &OwnedFd, joined: Joined) -> Result<(), StartF
     rootfs::enter(job.boot, job.app, job.progress)?;
     umask(Mode::from_bits_truncate(0o022));
     job.progress.reach(Step::SetStdio);
-    set_stdio(job.handles)?;
+    set_stdio(output)?;
     job.progress.reach(Step::CloseFds);
     Ok(())
 }
@@ -174,11 +177,22 @@ fn join(group: &Group, joined: Joined) -> Result<(), StartFailure> {
 }
 
 /// The null device is that of the app's own `/dev`, which this child has just made.
-fn set_stdio(handles: &AppHandles) -> Result<(), StartFailure> {
-    let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    dup2_stdin(null.or_fail(Step::SetStdio, "/dev/null")?).or_fail(Step::SetStdio, "0")?;
-    dup2_stdout(handles.stdout).or_fail(Step::SetStdio, "1")?;
-    dup2_stderr(handles.stderr).or_fail(Step::SetStdio, "2")
+fn set_stdio(output: Output) -> Result<(), StartFailure> {
+    let null = |flags| {
+        open("/dev/null", flags | OFlag::O_CLOEXEC, Mode::empty()).or_fail(Step::SetStdio, "/dev/null")
+    };
+    dup2_stdin(null(OFlag::O_RDONLY)?).or_fail(Step::SetStdio, "0")?;
+    let nothing;
+    let (stdout, stderr) = match &output {
+        Output::Given(stdout, stderr) => (stdout.as_fd(), stderr.as_fd()),
+        Output::Journal(stdout, stderr) => (stdout.as_fd(), stderr.as_fd()),
+        Output::Nothing => {
+            nothing = null(OFlag::O_WRONLY)?;
+            (nothing.as_fd(), nothing.as_fd())
+        }
+    };
+    dup2_stdout(stdout).or_fail(Step::SetStdio, "1")?;
+    dup2_stderr(stderr).or_fail(Step::SetStdio, "2")
 }
 
 /// From here the child has the app's root and nothing but the channel besides 0, 1 and 2.

@@ -17,6 +17,7 @@ mod examples;
 mod exec_errors;
 mod foreground;
 mod identity;
+mod journal;
 mod json;
 mod lifecycle;
 mod limits;

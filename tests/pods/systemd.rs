@@ -14,7 +14,7 @@ const LIMITS: &str =
 const OWN: &str = "isolators.memory-max = \"25MiB\"\nisolators.pids-max = 20\nisolators.cpus = 0.123456";
 
 /// A lab whose pods have its name, so that their slices are the test's own.
-fn open() -> Option<Lab> {
+pub fn open() -> Option<Lab> {
     if require::systemd() { Lab::open() } else { None }
 }
 
@@ -32,11 +32,13 @@ fn start(lab: &Lab, manifest: &str) -> Running {
     Running::spawn(&mut launcher(lab, &[], manifest))
 }
 
-fn slice(lab: &Lab) -> String {
+/// The pod's slice.
+pub fn slice(lab: &Lab) -> String {
     format!("machine-{}.slice", lab.name().replace('-', "\\x2d"))
 }
 
-fn scope(lab: &Lab) -> String {
+/// The scope of the one pod that has a directory.
+pub fn scope(lab: &Lab) -> String {
     let dirs = lab.pod_dirs();
     assert_eq!(dirs.len(), 1, "one pod has a directory");
     format!("podrun-{}.scope", dirs[0].file_name().unwrap().to_string_lossy())
@@ -67,7 +69,7 @@ fn groups(name: &str) -> Vec<PathBuf> {
 
 /// No unit, whatever its state, and no group.
 #[track_caller]
-fn expect_nothing_left(lab: &Lab) {
+pub fn expect_nothing_left(lab: &Lab) {
     let name = lab.name().replace('-', "\\x2d");
     assert_eq!(groups(&name), Vec::<PathBuf>::new());
     for unit in [slice(lab), "podrun-*.scope".to_owned()] {

@@ -11,18 +11,24 @@ use crate::cli::{Globals, RunArgs};
 use crate::commands::load::Loaded;
 use crate::error::Note;
 use crate::output::write_stdout;
-use crate::plan::{Request, render};
+use crate::plan::{Request, Started, render};
 use crate::pod::root::Root;
 
 /// Stands for the id of a pod that is not made.
 const NO_ID: &str = "ID";
+
+/// How this podrun was started.
+#[must_use]
+pub fn started(args: &RunArgs) -> Started {
+    if args.detach { Started::Detached } else { Started::Foreground }
+}
 
 /// Prints the plan instead of running it.
 ///
 /// # Errors
 /// What this host cannot do.
 pub fn dry_run(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<u8> {
-    let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
+    let request = Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args) };
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     write_stdout(&render(&plan, None))?;
     Ok(0)
@@ -47,7 +53,7 @@ pub fn check_decider(args: &RunArgs, loaded: &Loaded) -> Result<()> {
 /// # Errors
 /// When the new pod could not be run here, and nothing was stopped; or the old one does not end.
 pub fn replace(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<()> {
-    let request = Request { id: NO_ID.to_owned(), name: args.name.clone() };
+    let request = Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args) };
     load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     let root = Root::open(&globals.root)?;
     let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);

@@ -271,15 +271,15 @@ pub static KEYS: &[Key] = &[
     later("%.timeout", Duration, "\"1s\"", "\"500ms\"").about("How long an attempt may take.").rule("not above interval"),
     later("%.retries", Integer(1, 1_000_000), "3", "15").about("How many attempts may fail in a row."),
     later("%.start-period", Duration, "\"0s\"", "\"5s\"").about("Failures this soon after the start do not count."),
-    later("app.*.log", Table, "{}", "{ driver = \"journald\" }").about("Where the app's output goes."),
-    later("app.*.log.driver", Choice(&["auto", "journald", "file", "inherit", "none"]), "\"auto\"", "\"file\"")
-        .about("Who keeps the output; auto is the journal where there is one, else files."),
-    later("app.*.log.max-size", Bytes, "\"10MiB\"", "\"1MiB\"")
-        .about("The size at which a file is put aside.")
-        .rule("only with driver = \"file\" or \"auto\""),
-    later("app.*.log.max-files", Integer(1, 1000), "3", "5")
-        .about("How many files are kept.")
-        .rule("only with driver = \"file\" or \"auto\""),
+    key("app.*.log.driver", Choice(&["auto", "journald", "file", "inherit", "none"]), "\"auto\"", "\"file\"")
+        .about("Who keeps the output; auto prints it in the foreground, else it is the journal where there is one, else files.")
+        .rule("one of the words; inherit only in the foreground"),
+    key("app.*.log.max-size", Bytes, "\"10MiB\"", "\"1MiB\"")
+        .about("The size at which a file of output is put aside and the next one begun.")
+        .rule("at least 64KiB; only with driver = \"file\" or \"auto\""),
+    key("app.*.log.max-files", Integer(1, 1000), "3", "5")
+        .about("How many files of each stream are kept, with the one that is written.")
+        .rule("from 1 to 1000; only with driver = \"file\" or \"auto\""),
     later("app.*.log.rate-limit", Text, "none", "\"1000/s\"")
         .about("The most lines in a time; what is more is dropped.")
         .rule("a number, `/`, and one of s, m and h"),

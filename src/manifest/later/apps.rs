@@ -113,15 +113,6 @@ fn device(text: &str) -> Result<(), Refusal> {
 }
 
 fn check_log(log: &Table, report: &mut Report) {
-    let driver = log.item("driver");
-    let word = driver.as_ref().and_then(|item| item.value.as_str());
-    if let (Some(word @ ("journald" | "inherit" | "none")), Some(driver)) = (word, &driver) {
-        for item in ["max-size", "max-files"].iter().filter_map(|key| log.item(key)) {
-            let message = format!("{} has no effect with driver = \"{word}\"", item.key);
-            let problem = Problem::new(&rules::LOG_FILE_ONLY, &item.path, item.key_span.clone(), message);
-            report.add(problem.related(driver.span.clone(), "only \"file\" keeps files"));
-        }
-    }
     if let Some(item) = log.item("rate-limit").filter(|item| item.value.is_str()) {
         item.parsed(report, RATE, |text| {
             let (number, unit) = text.split_once('/').unwrap_or((text, ""));

@@ -20,6 +20,9 @@ pub struct Boot {
     pub roots: Vec<String>,
     /// What stands below `/sys/fs/cgroup` in every app: one view per hierarchy that the pod uses.
     pub cgroup_views: Vec<CgroupView>,
+    /// The host's directory with the sockets of its journal, bound into stage1's own tree; `None`: no app writes to
+    /// the journal.
+    pub journal: Option<String>,
     /// Paths hidden in every app: a file gets a bind of a null device over it, a directory an empty read-only
     /// tmpfs. A path that the app does not have is skipped.
     pub masked: Vec<String>,
@@ -93,8 +96,27 @@ pub struct App {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000, written to `/proc/self/oom_score_adj`.
     pub oom_score_adj: i32,
+    /// Where its standard output and error go.
+    pub output: Output,
     /// Life cycle.
     pub policy: Policy,
+}
+
+/// Where the standard output and error of an app go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum Output {
+    /// To what is handed over for it ([`crate::handover::Stdio`]).
+    Given,
+    /// To the journal of [`Boot::journal`]: each start of the app connects both streams anew, from inside its cgroup.
+    Journal {
+        /// What a connection begins with, for standard output.
+        stdout: String,
+        /// The same for standard error.
+        stderr: String,
+    },
+    /// To the null device.
+    Nothing,
 }
 
 /// The root of an app.

@@ -24,6 +24,7 @@ pub struct Handover {
 }
 
 /// Whose descriptors are handed over, and what each one is.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
 pub enum Owner {
@@ -42,8 +43,8 @@ pub enum Owner {
     App {
         /// Into its cgroup.
         cgroup: AppCgroup,
-        /// Its standard streams; stage1 keeps them open for later starts.
-        stdio: Stdio,
+        /// Its standard streams, for [`crate::boot::Output::Given`]; stage1 keeps them open for later starts.
+        stdio: Option<Stdio>,
     },
 }
 

@@ -24,6 +24,7 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         identity,
         rlimits: vec![],
         oom_score_adj: 0,
+        output: podrun_abi::boot::Output::Given,
         policy,
     }
 }

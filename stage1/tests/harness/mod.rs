@@ -77,6 +77,7 @@ pub fn app(name: &str, commands: &str) -> App {
         },
         rlimits: vec![],
         oom_score_adj: 0,
+        output: Output::Given,
         policy: Policy {
             after: vec![],
             essential: true,
@@ -106,6 +107,7 @@ pub fn boot(apps: Vec<App>) -> Boot {
             stop_timeout_ms: None,
         },
         roots: vec![],
+        journal: None,
         cgroup_views: vec![
             view("unified", "cgroup2", ""),
             view("memory", "cgroup", "memory"),
@@ -211,7 +213,7 @@ impl Pod {
         for app in &apps {
             let (mut cgroup, stdio, mut attached) = equip(app, &label, &directory);
             host.strip(&mut cgroup, &directory, &mut attached);
-            hand_over(&launcher, Owner::App { cgroup, stdio }, &attached);
+            hand_over(&launcher, Owner::App { cgroup, stdio: Some(stdio) }, &attached);
         }
         let unshare = execute(inherited);
         Self { unshare, launcher: Some(launcher), label, directory, seen: vec![], apps }
