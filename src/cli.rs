@@ -132,7 +132,11 @@ pub struct Globals {
 }
 
 /// What to do.
+///
+/// The options of a command are defined only when it is the one that was typed: those of all 21 at each start would be
+/// most of what a start computes. What their structs say then replaces what is said here, so both say the same.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Run a pod
     Run(RunArgs),
@@ -187,7 +191,7 @@ with Even Better TOML or tombi where it is.")]
     Man(ManArgs),
 }
 
-/// `podrun run`.
+/// Run a pod
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -295,7 +299,7 @@ pub enum ListFormat {
     Jsonl,
 }
 
-/// `podrun check`.
+/// Say what is wrong with manifests, and start nothing
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -324,7 +328,7 @@ pub struct CheckArgs {
     pub overrides: OverrideArgs,
 }
 
-/// `podrun plan`.
+/// Say what `run` would do on this host
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -351,7 +355,7 @@ pub struct PlanArgs {
     pub overrides: OverrideArgs,
 }
 
-/// `podrun graph`.
+/// Show in which order the apps start, and why
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -443,6 +447,22 @@ mod tests {
             assert!(help.lines().count() <= 24, "{} lines:\n{help}", help.lines().count());
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
+    }
+
+    #[test]
+    fn commands_say_the_same_before_and_after_their_options_are_defined() {
+        let before = Cli::command();
+        let mut after = before.clone();
+        after.build();
+        for command in before.get_subcommands() {
+            let built = after.find_subcommand(command.get_name()).unwrap();
+            assert_eq!(told(command), told(built), "{}", command.get_name());
+        }
+    }
+
+    fn told(command: &clap::Command) -> (Option<String>, Option<String>) {
+        let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string);
+        (text(command.get_about()), text(command.get_long_about()))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::TextFormat;
 
-/// `podrun version`.
+/// Say which version this is
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -18,7 +18,7 @@ pub struct VersionArgs {
     pub output: TextFormat,
 }
 
-/// `podrun doctor`.
+/// Say what this host can do for pods, and how to mend what it cannot
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,7 +38,7 @@ pub struct DoctorArgs {
     pub quiet: bool,
 }
 
-/// `podrun completion`.
+/// Print what makes a shell complete commands, pods and apps
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -63,7 +63,7 @@ pub enum Shell {
     Fish,
 }
 
-/// `podrun complete`, which the scripts of `podrun completion` call.
+/// Say what may stand at the cursor
 #[derive(Debug, Args)]
 pub struct CompleteArgs {
     /// The words behind `podrun`, the last one as far as it is typed
@@ -71,7 +71,7 @@ pub struct CompleteArgs {
     pub words: Vec<String>,
 }
 
-/// `podrun man`, which packaging calls.
+/// Write the manual pages
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Where the pages are written, one for each command and one for each topic

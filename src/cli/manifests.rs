@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// `podrun explain`.
+/// Say what a key of a manifest or the code of a problem means
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

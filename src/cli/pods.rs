@@ -9,7 +9,7 @@ use crate::pod::Address;
 use crate::spec::Grace;
 use crate::value::duration;
 
-/// `podrun ps`.
+/// List pods
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -85,7 +85,7 @@ fn filter(text: &str) -> Result<Filter, String> {
     }
 }
 
-/// `podrun status`.
+/// Say how a pod or one of its apps is
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -131,7 +131,7 @@ pub struct StatusArgs {
     pub output: TextFormat,
 }
 
-/// `podrun logs`.
+/// Print what the apps of a pod have written
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -201,7 +201,7 @@ pub enum StreamName {
     Stderr,
 }
 
-/// `podrun inspect`.
+/// Print everything about a pod or an app as JSON
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -219,7 +219,7 @@ pub struct InspectArgs {
     pub output: JsonFormat,
 }
 
-/// `podrun cat`.
+/// Print the manifest of a pod as it was run
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -235,7 +235,7 @@ pub struct CatArgs {
     pub effective: bool,
 }
 
-/// `podrun wait`.
+/// Wait for the end of pods or apps, or until they are ready
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -277,7 +277,7 @@ pub enum Condition {
     Ready,
 }
 
-/// `podrun stop`.
+/// Stop pods or apps in order, and wait for their end
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -300,7 +300,7 @@ pub struct StopArgs {
     pub all: bool,
 }
 
-/// `podrun kill`.
+/// Kill a pod or an app at once, or send a signal
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -319,7 +319,7 @@ pub struct KillArgs {
     pub all_processes: bool,
 }
 
-/// `podrun rm`.
+/// Remove the records of ended pods
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -334,7 +334,7 @@ pub struct RmArgs {
     pub force: bool,
 }
 
-/// `podrun gc`.
+/// Remove what dead pods have left, and the records of ended ones
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A pod whose launcher has died stops in order; gc waits for that.

@@ -94,8 +94,9 @@ impl<'a> Walk<'a> {
         let own = self.command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set());
         let own: Vec<&Arg> = own.collect();
         let above = self.globals.iter().copied().filter(|arg| own.iter().all(|o| o.get_id() != arg.get_id()));
-        let above: Vec<&Arg> = above.collect();
-        own.into_iter().chain(above)
+        let mut all: Vec<&Arg> = own.iter().copied().chain(above).collect();
+        all.sort_by_key(|arg| rank(arg));
+        all.into_iter()
     }
 
     fn long(&self, name: &str) -> Option<&'a Arg> {
@@ -195,6 +196,15 @@ impl<'a> Walk<'a> {
                 _ => Kind::Path,
             },
         }
+    }
+}
+
+/// A command's own flags come first, then those of every command, then what clap adds: the order of its definition
+/// would have those of every command first, as they are there when it is made.
+fn rank(arg: &Arg) -> u8 {
+    match arg.get_action() {
+        ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version => 2,
+        _ => arg.is_global_set().into(),
     }
 }
 
