@@ -95,7 +95,10 @@ pub fn run(
         }
         let now = Instant::now();
         sink.tick(now);
-        teller.tick(now);
+        if teller.tick(now) {
+            // What a start took is not needed beside a pod that has run for a while.
+            text::give_back();
+        }
         ending.timed_out |= time_is_up.is_some_and(|at| at <= now);
         if let Some(why) = ending.wants_stop(sink, terms)
             && signals.begin_stop()
@@ -203,7 +206,6 @@ fn read_records(
     (teller, terms): (&mut Teller<'_>, &Terms),
 ) -> anyhow::Result<()> {
     let mut packet = vec![0; PACKET_BYTES_MAX];
-    let mut up = false;
     loop {
         let length = match recv(launched.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
             Ok(0) | Err(Errno::EAGAIN) => break,
@@ -221,7 +223,6 @@ fn read_records(
                 launched.cgroup.remove_apps();
             }
             Event::BootFailed { failure } => ending.boot_failure = Some(failure.clone()),
-            Event::Up => up = true,
             Event::Ended { app, outcome } if Some(app) == terms.decider.as_ref() => {
                 ending.decided = Some(outcome.end.exit_code());
             }
@@ -231,10 +232,6 @@ fn read_records(
             _ => {}
         }
         teller.record(&record, sink);
-    }
-    // What a start took is not needed beside a running pod.
-    if up && ending.ended.is_none() {
-        text::give_back();
     }
     Ok(())
 }

@@ -124,11 +124,13 @@ impl<'a> Teller<'a> {
         self.behind_since.map(|since| since + STATUS_DELAY)
     }
 
-    /// Lets `status.json` catch up when it is time.
-    pub(super) fn tick(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|at| at <= now) {
+    /// Lets `status.json` catch up when it is time, and says whether it was.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
+        let is_time = self.deadline().is_some_and(|at| at <= now);
+        if is_time {
             self.write_status();
         }
+        is_time
     }
 
     /// Writes what is last known. A full disk must not hurt the pod, and podrun's own readers fold the events.

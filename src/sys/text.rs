@@ -1,34 +1,38 @@
-//! The program's own text in memory.
+//! Memory that a start took and a running pod does not need.
 //!
-//! The kernel maps file pages generously, 16 at a fault, so that soon after a start nearly all of the program counts
-//! as ours, though a launcher beside a running pod executes little of it.
+//! The kernel maps file pages generously, 16 and more at a fault, so that soon after a start nearly all of the program
+//! counts as ours, though a launcher beside a running pod executes little of it. The allocator keeps what was freed.
 
-/// Gives the pages of the text back. Those that are executed again return from the page cache at a fault each.
+/// Gives back the pages of the program and the free ones of the heap. Those of the program that are used again return
+/// from the page cache at a fault each.
 pub fn give_back() {
-    let Some((start, length)) =
-        std::fs::read_to_string("/proc/self/maps").ok().and_then(|maps| text_of(&maps))
-    else {
-        return;
-    };
-    let start = std::ptr::without_provenance_mut::<libc::c_void>(start);
-    // SAFETY: MADV_DONTNEED (madvise(2)) drops pages of a private file mapping that was never writable, so that each
-    // comes again from the file with the same bytes; no memory of Rust's abstract machine lies in executable pages.
-    // A refusal leaves everything as it is.
-    let _ = unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+    // SAFETY: malloc_trim(3) takes the locks of the C library's allocator, which is Rust's on this target, and returns
+    // only pages that hold nothing but free memory.
+    unsafe { libc::malloc_trim(0) };
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, length) in constant_pages(&maps) {
+        let start = std::ptr::without_provenance_mut::<libc::c_void>(start);
+        // SAFETY: MADV_DONTNEED (madvise(2)) drops pages of a private file mapping that was never writable, so that
+        // each comes again from the file with the same bytes. A refusal leaves everything as it is.
+        let _ = unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+    }
 }
 
-/// Address and length of the executable mapping of a file in `/proc/self/maps` (proc(5)); this program has one, as it
-/// is static.
-fn text_of(maps: &str) -> Option<(usize, usize)> {
-    maps.lines().find_map(|line| {
+/// Address and length of what the program executes, and of the constants at the beginning of its file, in
+/// `/proc/self/maps` (proc(5)). Read-only pages elsewhere in the file were written when it was loaded (relocations),
+/// and are not the file's any more.
+fn constant_pages(maps: &str) -> Vec<(usize, usize)> {
+    let of_line = |line: &str| {
         let mut fields = line.split_ascii_whitespace();
         let (start, end) = fields.next()?.split_once('-')?;
-        let is_text = fields.next()? == "r-xp";
-        let inode = fields.nth(2)?;
-        let address = |text| usize::from_str_radix(text, 16).ok();
-        let (start, end) = (address(start)?, address(end)?);
-        (is_text && inode != "0").then(|| (start, end.saturating_sub(start)))
-    })
+        let (access, offset) = (fields.next()?, fields.next()?);
+        let inode = fields.nth(1)?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let (start, end) = (number(start)?, number(end)?);
+        let is_constant = access == "r-xp" || (access == "r--p" && number(offset)? == 0);
+        (is_constant && inode != "0").then(|| (start, end.saturating_sub(start)))
+    };
+    maps.lines().filter_map(of_line).collect()
 }
 
 #[cfg(test)]
@@ -46,18 +50,21 @@ mod tests {
 ";
 
     #[test]
-    fn text_is_the_executable_mapping_of_a_file() {
-        assert_eq!(text_of(MAPS), Some((0x7fe9_9ace_5000, 0x1e8000)));
-        assert_eq!(text_of(MAPS.lines().next_back().unwrap()), None);
-        assert_eq!(text_of("no maps\n"), None);
+    fn constant_pages_are_text_and_the_beginning_of_the_file() {
+        assert_eq!(constant_pages(MAPS), [(0x7fe9_9ac4_c000, 0x99000), (0x7fe9_9ace_5000, 0x1e8000)]);
+        assert_eq!(constant_pages(MAPS.lines().next_back().unwrap()), []);
+        assert_eq!(constant_pages("no maps\n"), []);
     }
 
-    /// After it this very function goes on.
+    /// After it this very function goes on, and constants and relocated pages hold what they held.
     #[test]
-    fn text_that_was_given_back_still_runs() {
+    fn program_that_was_given_back_still_runs() {
+        let before = (MAPS.to_owned(), format!("{:?}", constant_pages(MAPS)));
         give_back();
+        assert_eq!(before, (MAPS.to_owned(), format!("{:?}", constant_pages(MAPS))));
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let (start, length) = text_of(&maps).unwrap();
-        assert!((start..start + length).contains(&(give_back as fn() as usize)));
+        let here = give_back as fn() as usize;
+        let mut pages = constant_pages(&maps).into_iter();
+        assert!(pages.any(|(start, length)| (start..start + length).contains(&here)));
     }
 }
