@@ -58,7 +58,7 @@ fn few_thousandths_of_a_cpu_keep_their_ratio() {
 /// The apps' groups are made when stage1 lives already: what fails then ends it, and leaves nothing (the lab looks).
 #[test]
 fn group_of_an_app_that_cannot_be_made_undoes_the_start() {
-    if !require::v1() {
+    if !require::v1() || !require::cgroup2() {
         return;
     }
     let Some(lab) = Lab::open() else { return };

@@ -26,6 +26,15 @@ pub fn v1() -> bool {
     there
 }
 
+/// The test is about groups of the cgroup2 tree, with controllers or without.
+pub fn cgroup2() -> bool {
+    let there = hierarchies().iter().any(Hierarchy::is_v2);
+    if !there {
+        super::sys::tell("not here: this test is about a host with cgroup2\n");
+    }
+    there
+}
+
 /// The test is about cgroup2 with controllers, in a group that hands them down.
 pub fn unified() -> bool {
     let there = hierarchies().iter().any(Hierarchy::is_unified);
