@@ -190,7 +190,7 @@ fn host_without_cgroup2_runs_limits_and_stops_pods() {
 
 /// CASES 33: the controller's hierarchy is not mounted.
 #[test]
-fn missing_controller_is_named_with_where_it_was_looked_for() {
+pub fn missing_controller_is_named_with_where_it_was_looked_for() {
     if !crate::harness::require::v1() {
         return;
     }

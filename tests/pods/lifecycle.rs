@@ -8,7 +8,7 @@ use crate::harness::{Lab, app, pod, slowness};
 
 /// CASES 15.
 #[test]
-fn end_of_the_only_app_is_the_exit_code() {
+pub fn end_of_the_only_app_is_the_exit_code() {
     let Some(lab) = Lab::open() else { return };
     let killed = |signal| End::Signaled { signal, core: false };
     let rows = [
@@ -37,7 +37,7 @@ fn end_of_the_only_app_is_the_exit_code() {
 
 /// CASES 16.
 #[test]
-fn first_essential_app_that_fails_decides() {
+pub fn first_essential_app_that_fails_decides() {
     let Some(lab) = Lab::open() else { return };
     let apps = [
         app("zero", "sleep 1 ; exit 0", ""),
@@ -178,7 +178,7 @@ fn stop_signal_is_the_manifests() {
 
 /// CASES 18.
 #[test]
-fn app_and_50_children_that_ignore_sigterm_are_dead_within_2_s() {
+pub fn app_and_50_children_that_ignore_sigterm_are_dead_within_2_s() {
     let Some(lab) = Lab::open() else { return };
     let words = "ignore-term ; children 50 ; say ready ; pause";
     let running = lab.start(&pod("one", "", &[app("a", words, "stop-timeout = \"1s\"")]));

@@ -29,7 +29,7 @@ fn expect_ratio(shown: &str, milli: u64) {
 
 /// CASES 2.
 #[test]
-fn cpus_of_an_app_keep_their_ratio() {
+pub fn cpus_of_an_app_keep_their_ratio() {
     let Some(lab) = Lab::open() else { return };
     for (written, milli) in [("\"800m\"", 800), ("0.9", 900), ("\"10%\"", 100), ("1.5", 1500), ("2", 2000)] {
         let keys = format!("isolators.cpus = {written}");
@@ -41,7 +41,7 @@ fn cpus_of_an_app_keep_their_ratio() {
 /// CASES 3: also where the quota would be below the kernel's least. Seen from outside: with a thousandth of a CPU
 /// the way to the app's first instruction is long.
 #[test]
-fn few_thousandths_of_a_cpu_keep_their_ratio() {
+pub fn few_thousandths_of_a_cpu_keep_their_ratio() {
     let Some(lab) = Lab::open() else { return };
     for (written, milli) in [("\"5m\"", 5), ("\"1m\"", 1)] {
         let keys = format!("isolators.cpus = {written}");
@@ -141,7 +141,7 @@ fn limits_of_the_pod_are_on_the_group_above_its_apps() {
 
 /// CASES 33: said before anything starts, with the controller and where it was looked for.
 #[test]
-fn limit_that_v1_does_not_have_is_refused_by_name() {
+pub fn limit_that_v1_does_not_have_is_refused_by_name() {
     if !require::v1() {
         return;
     }

@@ -8,6 +8,7 @@
 mod harness;
 
 mod bad_input;
+mod below_systemd;
 mod budgets;
 mod commands;
 mod completion;

@@ -8,7 +8,7 @@ const KILLED: End = End::Signaled { signal: libc::SIGKILL, core: false };
 
 /// CASES 5.
 #[test]
-fn hog_is_killed_at_its_own_limit_while_its_sibling_lives() {
+pub fn hog_is_killed_at_its_own_limit_while_its_sibling_lives() {
     let Some(lab) = Lab::open_alone() else { return };
     let hog =
         app("hog", "sleep 0.5 ; alloc 100000000", "essential = false\nisolators.memory-max = \"40MiB\"");

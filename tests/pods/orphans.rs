@@ -19,7 +19,7 @@ fn ten_thousand_orphans_leave_no_zombie_after_a_second() {
 
 /// CASES 19: the daemon outlives the fork that made it, and not the app.
 #[test]
-fn daemons_of_an_app_end_with_its_main_process() {
+pub fn daemons_of_an_app_end_with_its_main_process() {
     let Some(lab) = Lab::open() else { return };
     let a = app("a", "daemon ; daemon ; wait-processes 5 20 ; exit 0", "");
     let b = app("b", "sleep 1 ; processes ; exit 0", "");

@@ -64,7 +64,7 @@ fn two_apps_over_one_directory_do_not_see_each_others_writes() {
 
 /// CASES 6: mkdir, a process, and the own limit, in every hierarchy that is there.
 #[test]
-fn cgroup_tree_refuses_every_write() {
+pub fn cgroup_tree_refuses_every_write() {
     let Some(lab) = Lab::open() else { return };
     let paths = ["", "/memory", "/pids", "/unified"].map(|name| format!("/sys/fs/cgroup{name}"));
     let mkdirs: Vec<String> = paths.iter().map(|path| format!("mkdir {path}/x")).collect();

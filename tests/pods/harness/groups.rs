@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::driver;
 use super::wait::wait_until;
 
 /// One mounted hierarchy.
@@ -16,6 +17,8 @@ pub struct Hierarchy {
     own: PathBuf,
     /// v2: the controllers that `own` hands down; none on a hybrid host.
     handed_down: Vec<String>,
+    /// Where systemd makes the pod's groups, when it is the driver.
+    slice: Option<PathBuf>,
 }
 
 impl Hierarchy {
@@ -27,9 +30,10 @@ impl Hierarchy {
         };
         let above = own.ancestors().take_while(|group| group.starts_with(mount_point));
         let giver = above.map(|group| (group, handed_down(group)));
+        let slice = driver::slice(mount_point);
         match giver.into_iter().find(|(_, words)| words.iter().any(|word| word == "memory")) {
-            Some((group, words)) => Self { controllers, own: group.to_owned(), handed_down: words },
-            None => Self { controllers, own, handed_down: Vec::new() },
+            Some((group, words)) => Self { controllers, own: group.to_owned(), handed_down: words, slice },
+            None => Self { controllers, own, handed_down: Vec::new(), slice },
         }
     }
 
@@ -163,6 +167,9 @@ impl Groups {
     /// The pods' own groups in the hierarchy of the controller; `""` means cgroup2.
     pub fn pods(&self, controller: &str) -> Vec<PathBuf> {
         let (hierarchy, path) = self.of(controller);
+        if let Some(slice) = &hierarchy.slice {
+            return directories(slice).into_iter().filter(|group| group.ends_with("payload")).collect();
+        }
         let depth = path.components().count() + if hierarchy.is_unified() { 2 } else { 1 };
         let is_pod = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -177,14 +184,24 @@ impl Groups {
             let name = group.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with(LAUNCHER) && group.parent() == Some(lab)
         };
-        let below =
-            |lab: &PathBuf| directories(lab).into_iter().filter(|group| !of_the_lab(group, lab)).collect();
-        self.all.iter().flat_map(|(_, path): &(Hierarchy, PathBuf)| -> Vec<PathBuf> { below(path) }).collect()
+        let below = |lab: &PathBuf| {
+            directories(lab).into_iter().filter(|group| !of_the_lab(group, lab)).collect::<Vec<_>>()
+        };
+        self.places().flat_map(below).chain(self.slices().filter(|path| path.exists()).cloned()).collect()
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &PathBuf> {
+        self.all.iter().filter_map(|(hierarchy, _)| hierarchy.slice.as_ref())
+    }
+
+    /// The lab's groups, and those that systemd makes for it.
+    fn places(&self) -> impl Iterator<Item = &PathBuf> {
+        self.all.iter().map(|(_, path)| path).chain(self.slices())
     }
 
     /// Processes in or below, in any hierarchy.
     pub fn processes(&self) -> Vec<i32> {
-        let mut pids: Vec<i32> = self.all.iter().flat_map(|(_, path)| processes_below(path)).collect();
+        let mut pids: Vec<i32> = self.places().flat_map(|path| processes_below(path)).collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -192,7 +209,7 @@ impl Groups {
 
     /// Everything that is in it ends, and then it does: for what a failed test or a killed run has left.
     pub fn destroy(&self) {
-        for (_, path) in &self.all {
+        for path in self.places() {
             // v1's freezer holds what nobody can kill until it thaws.
             for group in directories(path).iter().chain([path]) {
                 let _ = write_existing(&group.join("freezer.state"), "THAWED");

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use podrun_abi::event::{End, Event, Outcome, Record};
 
+use super::driver;
 use super::groups::Groups;
 use super::process::{Ended, Running, copy_program};
 use super::turn::{Turn, place};
@@ -98,7 +99,7 @@ impl Lab {
     /// Any program, below the lab's groups and with its podrun root.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env("PODRUN_ROOT", self.root()).env("NO_COLOR", "1").env("PODRUN_DRIVER", "cgroupfs");
+        command.env("PODRUN_ROOT", self.root()).env("NO_COLOR", "1").env("PODRUN_DRIVER", driver::name());
         command.current_dir(&self.dir);
         sys::join_before_exec(&mut command, self.groups.open_procs());
         command

@@ -1,5 +1,6 @@
 //! What every test stands on: an own place for its pods, processes with deadlines, proof that nothing is left.
 
+mod driver;
 mod groups;
 mod lab;
 mod process;
@@ -9,6 +10,7 @@ pub mod text;
 mod turn;
 mod wait;
 
+pub use driver::below_systemd;
 pub use lab::Lab;
 pub use process::{Ended, Running, copy_program, spawn};
 pub use text::{app, pod};
