@@ -50,11 +50,12 @@ fn detached_output_goes_to_a_file_per_app_and_stream() {
 #[test]
 fn log_files_are_bounded() {
     let Some(lab) = Lab::open() else { return };
-    detached(&lab, &pod("bg", "", &[app("a", "flood 104857600 ; exit 0", "")]));
+    let mib = if slowness() == 1 { 100 } else { 50 };
+    detached(&lab, &pod("bg", "", &[app("a", &format!("flood {} ; exit 0", mib << 20), "")]));
     lab.wait_until_empty();
     let sizes = std::fs::read_dir(lab.pod_dirs()[0].join("log")).unwrap().flatten();
     let total: u64 = sizes.map(|entry| entry.metadata().unwrap().len()).sum();
-    assert!(total < 40 << 20, "100 MiB of output became {total} bytes of logs");
+    assert!(total < 40 << 20, "{mib} MiB of output became {total} bytes of logs");
 }
 
 #[test]
@@ -218,17 +219,28 @@ fn pod_directory_is_closed_to_others() {
 #[test]
 fn corrupt_state_files_are_survived() {
     let Some(lab) = Lab::open() else { return };
+    lab.run(&pod("one", "", &[app("a", "exit 0", "")])).expect_code(0);
+    let dir = lab.pod_dirs()[0].clone();
+    let files = std::fs::read_dir(&dir).unwrap().flatten().map(|entry| entry.path());
+    let files: Vec<_> = files
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    assert!(files.len() >= 5, "{files:?}");
     for garbage in [&b""[..], b"{", b"{\"schema\":99}", b"\xff\xfe\0", b"[1,2,3]\n{}"] {
-        for file in ["status.json", "events.jsonl", "plan.json", "manifest.toml"] {
-            lab.run(&pod("one", "", &[app("a", "exit 0", "")])).expect_code(0);
-            let dir = lab.pod_dirs()[0].clone();
-            std::fs::write(dir.join(file), garbage).unwrap();
+        for (file, _) in &files {
+            std::fs::create_dir_all(&dir).unwrap();
+            for (path, content) in &files {
+                std::fs::write(path, content).unwrap();
+            }
+            std::fs::write(file, garbage).unwrap();
             for arguments in [&["ps", "-a"][..], &["status", "one"], &["gc"]] {
                 let ended = lab.call(arguments);
-                assert!(ended.code <= 4 && !ended.stderr.contains("panicked"), "{file} {garbage:?}\n{ended}");
+                assert!(
+                    ended.code <= 4 && !ended.stderr.contains("panicked"),
+                    "{file:?} {garbage:?}\n{ended}"
+                );
             }
-            std::fs::remove_dir_all(&dir).ok();
-            std::fs::remove_dir_all(lab.root().join("names")).ok();
         }
     }
 }

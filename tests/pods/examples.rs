@@ -93,6 +93,9 @@ fn tidy_up(lab: &Lab) {
 
 #[test]
 fn every_example_of_every_help_works() {
+    if !require::quick() {
+        return;
+    }
     let Some(lab) = Lab::open() else { return };
     write_manifests(&lab);
     let examples = examples();

@@ -60,9 +60,9 @@ fn logs_cut_by_lines_and_by_time() {
 /// Each line once and in order, over many files, while they are written and removed.
 #[test]
 fn logs_follow_over_rotations() {
-    const LINES: usize = 110_000;
+    const LINES: usize = 11_000;
     let Some(lab) = Lab::open() else { return };
-    let script = format!("sleep 2; seq -f %0200.0f 1 {LINES}; sleep 1");
+    let script = format!("sleep 2; seq -f %02000.0f 1 {LINES}; sleep 1");
     let app = sh("a", &script, "");
     detached(&lab, &pod("bg", "", &[app]));
     let follower = Running::spawn(&mut lab.podrun(&["logs", "-f", "--no-log-prefix", "bg"]));

@@ -65,6 +65,13 @@ class Machine:
         self.process.kill()
         self.process.wait()
 
+    def end(self):
+        """How qemu ended by itself: 0 after a panic of the guest's kernel, below 0 by a signal, None not at all."""
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            return None
+
     def console(self):
         with open(self.console_file, errors="replace", closefd=False) as file:
             file.seek(0)

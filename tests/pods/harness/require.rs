@@ -53,6 +53,15 @@ pub fn systemd() -> bool {
     there
 }
 
+/// A machine that is not many times slower than usual: the test is long, and about the same everywhere.
+pub fn quick() -> bool {
+    let quick = super::slowness() == 1;
+    if !quick {
+        super::sys::tell("not here: this test is for a quick machine\n");
+    }
+    quick
+}
+
 /// Two CPUs, for two processes that do not disturb each other.
 pub fn cpus(count: usize) -> bool {
     let there = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
