@@ -200,7 +200,11 @@ impl Manager {
             "type='signal',sender='{NAME}',path='{path}',interface='{PROPERTIES}',member='PropertiesChanged'"
         );
         self.call(bus("AddMatch"), &rule)?;
-        self.call(manager("Subscribe"), &())?;
+        match self.call(manager("Subscribe"), &()) {
+            // systemd keeps the names of its listeners over a restart of the bus, which then gives out the same ones.
+            Err(error) if is_refusal(&error, "org.freedesktop.systemd1.AlreadySubscribed") => {}
+            other => drop(other?),
+        }
         // Before that nobody would have said so.
         self.stopping = self.unit_state(scope)?.is_none_or(|state| state.active == STOPPING);
         Ok(())

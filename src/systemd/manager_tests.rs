@@ -135,6 +135,17 @@ fn request_to_stop_and_the_end_of_the_bus_are_told() {
 }
 
 #[test]
+fn listener_that_systemd_knows_already_listens() {
+    let refusal =
+        Fault::Refuses("org.freedesktop.systemd1.AlreadySubscribed", "Client is already subscribed.");
+    with_fake(&[Rule { method: "Subscribe", unit: "", fault: refusal }], |fake, manager| {
+        fake.add_unit(SCOPE, "active");
+        manager.watch(SCOPE).unwrap();
+        assert_eq!(manager.told(), None);
+    });
+}
+
+#[test]
 fn socket_that_is_silent_or_absent_is_an_error_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let silent = Silent::start(dir.path());

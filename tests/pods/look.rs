@@ -1,6 +1,6 @@
 //! `logs`, `inspect`, `cat`, `graph`, `wait`, `doctor`, and the waiting and filtering flags of `status` and `ps`.
 
-use crate::harness::{Lab, Running, app, pod, wait_until};
+use crate::harness::{Lab, Running, app, pod, slowness, wait_until};
 
 const UP: &str = "on-term 0 ; say up ; pause";
 
@@ -299,7 +299,9 @@ fn replace_stops_the_pod_that_has_the_name() {
 #[test]
 fn timeout_stops_the_pod_with_124() {
     let Some(lab) = Lab::open() else { return };
-    let ended = lab.start_with(&["--timeout", "500ms"], &pod("one", "", &[app("a", UP, "")])).wait();
+    // Later than the app is up, on slow machines too.
+    let timeout = format!("{}ms", 2000 * slowness());
+    let ended = lab.start_with(&["--timeout", &timeout], &pod("one", "", &[app("a", UP, "")])).wait();
     assert_eq!(ended.code, 124, "{ended}");
     assert!(ended.stderr.contains("stopping 1 app (up to 15s): its time is over"), "{ended}");
     let in_time = lab.start_with(&["--timeout", "1h"], &pod("two", "", &[app("a", "exit 3", "")])).wait();
