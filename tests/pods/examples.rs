@@ -110,6 +110,28 @@ fn every_example_of_every_help_works() {
     }
 }
 
+/// None is passed over: what looks like a command in a help as it is printed was found.
+#[test]
+fn every_line_of_a_help_that_is_a_command_is_run() {
+    let mut command = Cli::command().term_width(200);
+    command.build();
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let mut helps = vec![command.render_long_help().to_string()];
+    helps.extend(names.iter().filter_map(|name| {
+        command
+            .find_subcommand_mut(name)
+            .map(|sub| sub.clone().term_width(200).render_long_help().to_string())
+    }));
+    let found = examples();
+    let lines = helps.iter().flat_map(|help| help.lines()).map(str::trim_start);
+    let commands: Vec<&str> = lines.filter(|line| line.starts_with("podrun ")).collect();
+    assert!(commands.len() > 50, "{commands:?}");
+    for line in commands {
+        let bare = line.split("  ").next().unwrap_or(line);
+        assert!(found.iter().any(|(_, example)| example == bare), "not run: {line}");
+    }
+}
+
 #[test]
 fn every_command_has_examples() {
     let command = Cli::command();
