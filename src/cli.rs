@@ -200,6 +200,7 @@ Examples:
   podrun run -d shop.toml && podrun status shop
   podrun run --set app.api.isolators.cpus=0.5 -e api/LOG=debug shop.toml
   podrun run --no-log-prefix hello.toml | sort
+  podrun run --log-format json hello.toml | jq .text
   podrun run --replace --timeout 1h shop.toml
   podrun run --exit-code-from tests ci.toml
   podrun run -d --wait=exited --id-file /tmp/job.id job.toml
@@ -264,6 +265,27 @@ pub struct RunArgs {
     /// Pass the apps' output on as it is
     #[arg(long)]
     pub no_log_prefix: bool,
+    /// With the time of each line, in UTC
+    #[arg(short, long, conflicts_with = "detach", hide_short_help = true)]
+    pub timestamps: bool,
+    /// text, or json: each line of output as one JSON text
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        conflicts_with = "detach",
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
+    pub log_format: TextFormat,
+    /// Write the pid of the launcher into this file, as long as it lives
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        value_parser = OsStringValueParser::new().try_map(std::path::absolute)
+    )]
+    pub pidfile: Option<PathBuf>,
 }
 
 /// Who makes the pod's cgroup.
@@ -342,7 +364,7 @@ pub struct PlanArgs {
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
     pub output: TextFormat,
     /// Only what concerns this app
-    #[arg(short = 'c', long)]
+    #[arg(short = 'c', long, value_name = "APP")]
     pub app: Option<String>,
     /// In place of the manifest's pod.name
     #[arg(long)]

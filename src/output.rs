@@ -5,6 +5,7 @@
 //! goes through [`prefix`] in the foreground and through [`log_file`] when nobody is there to read it.
 
 pub mod log_file;
+pub mod log_json;
 pub mod prefix;
 pub mod table;
 
@@ -102,6 +103,31 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The text with lines that are longer than `width` characters broken: behind a blank, a comma or a slash, and where there
+/// is none in the middle. What goes on stands below the value of a line `  name       value`.
+#[must_use]
+pub fn fold(text: &str, width: usize) -> String {
+    const INDENT: usize = 13;
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut rest: Vec<char> = line.chars().collect();
+        let mut room = width.max(2 * INDENT);
+        while rest.len() > room {
+            let breaks = |at: &usize| matches!(rest[*at - 1], ' ' | ',' | '/');
+            let at = (room / 2..=room).rev().find(breaks).unwrap_or(room);
+            let tail = rest.split_off(at);
+            out.push_str(rest.iter().collect::<String>().trim_end());
+            out.push('\n');
+            out.push_str(&" ".repeat(INDENT));
+            rest = tail;
+            room = width.max(2 * INDENT) - INDENT;
+        }
+        out.extend(rest);
+        out.push('\n');
+    }
+    out
+}
+
 /// One JSON text on one line, with its newline.
 ///
 /// # Errors
@@ -171,6 +197,18 @@ fn pair(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_go_on_below_their_value() {
+        let long = format!("  exec       [\"/{}\", \"{}\"]\n", "some-directory/".repeat(6), "x".repeat(90));
+        let folded = fold(&long, 80);
+        assert!(folded.lines().count() > 2 && folded.lines().all(|line| line.len() <= 80), "{folded}");
+        assert!(folded.lines().skip(1).all(|line| line.starts_with(&" ".repeat(13))), "{folded}");
+        let joined: String = folded.lines().map(str::trim_start).collect();
+        assert_eq!(joined.replace(' ', ""), long.trim().replace(' ', ""));
+        assert!(folded.lines().next().unwrap().ends_with('/'), "{folded}");
+        assert_eq!(fold("short\n\nx\n", 80), "short\n\nx\n");
+    }
 
     #[test]
     fn sizes_have_three_digits_and_the_unit_that_fits() {

@@ -140,6 +140,7 @@ Examples:
   podrun logs -t --since 10m --stream stderr shop/api
   podrun logs --since 2026-11-23T02:00:00Z --until 2026-11-23T03:00:00Z shop
   podrun logs --no-log-prefix shop/api | sort | uniq -c
+  podrun logs -o json shop | jq -r 'select(.stream == \"stderr\").text'
 
 The output of pods that were started with -d is kept: in the host's journal, or the last 20 to 30 MiB of
 each stream in files. log.driver in the manifest says otherwise. All of it is printed to standard output, in the order in which it was written.")]
@@ -168,6 +169,9 @@ pub struct LogsArgs {
     /// Without the names of the apps
     #[arg(long)]
     pub no_log_prefix: bool,
+    /// text, or json: one JSON text per line
+    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
+    pub output: TextFormat,
 }
 
 /// A time as it is typed.

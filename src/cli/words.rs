@@ -21,6 +21,8 @@ pub struct Expected {
     pub root: Option<String>,
     /// The command that the cursor is in.
     pub command: String,
+    /// The words before the cursor that are no flags and no values of flags: manifests or pods.
+    pub subjects: Vec<String>,
 }
 
 /// What a word is.
@@ -32,6 +34,10 @@ pub enum Kind {
     PodOrApp,
     /// A pod.
     Pod,
+    /// An app of the manifest or the pod that stands before it.
+    App,
+    /// The path of a manifest, or a directory on the way to one.
+    Manifest,
     /// The path of a file or a directory.
     Path,
     /// A pod, or a path.
@@ -52,7 +58,8 @@ pub fn expected(root: &Command, words: &[String]) -> Expected {
         walk.pass(word);
     }
     let (kind, before, typed) = walk.at_cursor(&typed);
-    Expected { kind, before, typed, root: walk.root_dir, command: walk.command.get_name().to_owned() }
+    let command = walk.command.get_name().to_owned();
+    Expected { kind, before, typed, root: walk.root_dir, command, subjects: walk.subjects }
 }
 
 /// bash takes `=` for a word of its own. The last two stay apart: it replaces only what stands behind the `=`.
@@ -79,7 +86,7 @@ struct Walk<'a> {
     globals: Vec<&'a Arg>,
     /// A flag whose value comes next.
     pending: Option<&'a Arg>,
-    positionals: usize,
+    subjects: Vec<String>,
     only_positionals: bool,
     root_dir: Option<String>,
 }
@@ -87,7 +94,14 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(command: &'a Command) -> Self {
         let globals = command.get_arguments().filter(|arg| arg.is_global_set()).collect();
-        Self { command, globals, pending: None, positionals: 0, only_positionals: false, root_dir: None }
+        Self {
+            command,
+            globals,
+            pending: None,
+            subjects: Vec::new(),
+            only_positionals: false,
+            root_dir: None,
+        }
     }
 
     fn flags(&self) -> impl Iterator<Item = &'a Arg> {
@@ -111,7 +125,7 @@ impl<'a> Walk<'a> {
         if let Some(arg) = self.pending.take() {
             self.remember(arg, word);
         } else if self.only_positionals || word == "-" {
-            self.positionals += 1;
+            self.subjects.push(word.to_owned());
         } else if word == "--" {
             self.only_positionals = true;
         } else if let Some(name) = word.strip_prefix("--") {
@@ -125,9 +139,9 @@ impl<'a> Walk<'a> {
             self.pending = self.short_that_waits(shorts);
         } else if let Some(command) = self.command.find_subcommand(word) {
             self.command = command;
-            self.positionals = 0;
+            self.subjects.clear();
         } else {
-            self.positionals += 1;
+            self.subjects.push(word.to_owned());
         }
     }
 
@@ -166,7 +180,7 @@ impl<'a> Walk<'a> {
             return plain(Kind::Words(command_words(self.command)));
         }
         let positionals: Vec<&Arg> = self.command.get_positionals().collect();
-        let arg = positionals.get(self.positionals).or_else(|| {
+        let arg = positionals.get(self.subjects.len()).or_else(|| {
             positionals.last().filter(|last| {
                 matches!(last.get_action(), ArgAction::Append)
                     || last.get_num_args().is_some_and(|range| range.max_values() > 1)
@@ -188,6 +202,8 @@ impl<'a> Walk<'a> {
         match names.first().map(clap::builder::Str::as_str) {
             Some("POD[/APP]") => Kind::PodOrApp,
             Some("POD") => Kind::Pod,
+            Some("APP") => Kind::App,
+            Some("FILE" | "MANIFEST") if arg.is_positional() => Kind::Manifest,
             Some("KEY" | "KEY|CODE" | "KEY=VAL") => Kind::Key,
             Some("MANIFEST|POD") => Kind::PodOrPath,
             Some("FILE" | "DIR" | "MANIFEST" | "DIRECTORY") => Kind::Path,
@@ -269,10 +285,14 @@ mod tests {
             ("stop one ", Kind::PodOrApp),
             ("rm one tw", Kind::Pod),
             ("graph sh", Kind::PodOrPath),
-            ("run ", Kind::Path),
+            ("run ", Kind::Manifest),
             ("run --name ", Kind::Unknown),
-            ("run -- -", Kind::Path),
-            ("check a.toml b", Kind::Path),
+            ("run --env-file ", Kind::Path),
+            ("run a.toml --only ", Kind::App),
+            ("run a.toml --exit-code-from a", Kind::App),
+            ("plan -c ", Kind::App),
+            ("run -- -", Kind::Manifest),
+            ("check a.toml b", Kind::Manifest),
             ("--root ", Kind::Path),
             ("status one two", Kind::Unknown),
             ("nonsense x", Kind::Unknown),
@@ -282,6 +302,13 @@ mod tests {
             let is_wanted = found == kind || (line == "nonsense x" && matches!(found, Kind::Words(_)));
             assert!(is_wanted, "{line}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_a_line_is_about_stands_before_the_cursor() {
+        assert_eq!(at("run --rm --name x a.toml --only ").subjects, ["a.toml"]);
+        assert_eq!(at("--root /x check a.toml b.toml --only=").subjects, ["a.toml", "b.toml"]);
+        assert_eq!(at("plan -c ").subjects, [""; 0]);
     }
 
     #[test]

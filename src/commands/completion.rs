@@ -1,19 +1,22 @@
 //! `podrun completion`, which prints a script for a shell, and `podrun complete`, which the script asks.
 //!
 //! The scripts know nothing of podrun's commands: each press of TAB asks the podrun that is installed, so they
-//! never grow old. The answer's first line says what may stand at the cursor: `words`, or `files` when paths may stand
-//! there as well; every other line is a candidate, a tab and what it is. A question that cannot be answered is answered with nothing: a
-//! shell must not be disturbed while somebody types.
+//! never grow old. The answer's first line says what may stand at the cursor: `words`; `files` when paths may stand
+//! there as well, and `manifests` when only those that end in `.toml`, or lead to one. Every other line is a candidate, a
+//! tab and what it is. A question that cannot be answered is answered with nothing: a shell must not be disturbed while
+//! somebody types.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::CommandFactory;
 
+use super::load;
 use crate::cli::words::{Expected, Kind, expected};
 use crate::cli::{Cli, CompleteArgs, CompletionArgs, Globals, Shell};
 use crate::manifest::keys::{KEYS, Support};
+use crate::manifest::overrides::Overrides;
 use crate::output::write_stdout;
 use crate::pod::Pod;
 use crate::pod::root::Root;
@@ -41,14 +44,19 @@ pub fn complete(globals: &Globals, args: &CompleteArgs) -> Result<u8> {
     let expected = expected(&command, &args.words);
     let root = expected.root.as_ref().map_or_else(|| globals.root.clone(), PathBuf::from);
     let candidates = match &expected.kind {
-        Kind::Path | Kind::Unknown => Vec::new(),
+        Kind::Path | Kind::Manifest | Kind::Unknown => Vec::new(),
         Kind::Words(words) => words.clone(),
         Kind::PodOrApp => pods(&root, &expected, Apps::Too),
         Kind::Pod | Kind::PodOrPath => pods(&root, &expected, Apps::No),
+        Kind::App => apps(&expected.subjects),
         Kind::Key => keys(),
     };
-    let takes_paths = matches!(expected.kind, Kind::Path | Kind::PodOrPath);
-    let mut answer = if takes_paths { "files\n" } else { "words\n" }.to_owned();
+    let mut answer = match expected.kind {
+        Kind::Path => "files\n",
+        Kind::Manifest | Kind::PodOrPath => "manifests\n",
+        _ => "words\n",
+    }
+    .to_owned();
     for (word, what) in candidates.iter().filter(|(word, _)| word.starts_with(&expected.typed)) {
         // Writing to a String cannot fail.
         let _ = writeln!(answer, "{}{word}\t{}", expected.before, what.lines().next().unwrap_or_default());
@@ -66,7 +74,7 @@ enum Apps {
 /// These have something to say of pods that have ended; all others act on living ones.
 const OF_ENDED: [&str; 7] = ["status", "logs", "inspect", "cat", "graph", "rm", "wait"];
 
-fn pods(root: &std::path::Path, expected: &Expected, apps: Apps) -> Vec<(String, String)> {
+fn pods(root: &Path, expected: &Expected, apps: Apps) -> Vec<(String, String)> {
     let all = Root::open(root).and_then(|root| root.list()).unwrap_or_default();
     let with_ended = OF_ENDED.contains(&expected.command.as_str());
     let typed_pod = expected.typed.split('/').next().unwrap_or_default();
@@ -89,6 +97,21 @@ fn pods(root: &std::path::Path, expected: &Expected, apps: Apps) -> Vec<(String,
         if apps == Apps::Too && (has_slash || fitting.len() == 1) {
             let of_pod = status.apps.iter();
             words.extend(of_pod.map(|app| (format!("{name}/{}", app.name), app.words())));
+        }
+    }
+    words
+}
+
+/// The apps of these manifests, also of one that is not right yet.
+fn apps(manifests: &[String]) -> Vec<(String, String)> {
+    let mut words: Vec<(String, String)> = Vec::new();
+    // Standard input is the shell's.
+    for path in manifests.iter().filter(|path| *path != "-") {
+        let Ok(source) = load::source(Path::new(path), Overrides::default()) else { continue };
+        for (name, command) in source.app_names() {
+            if words.iter().all(|(known, _)| *known != name) {
+                words.push((name, command));
+            }
         }
     }
     words

@@ -11,11 +11,11 @@ use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 
 use crate::cli::pods::{Moment, StreamName};
-use crate::cli::{Globals, LogsArgs};
+use crate::cli::{Globals, LogsArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_USAGE, Note};
 use crate::launch::Stream;
 use crate::output::prefix::{LINE_BYTES_MAX, Outputs, Prefixer, Style};
-use crate::output::write_stderr;
+use crate::output::{log_json, write_stderr};
 use crate::plan::Output;
 use crate::pod::Pod;
 use crate::pod::journal::{JournalReader, Origin};
@@ -39,6 +39,7 @@ pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
         );
     }
     let style = match (args.no_log_prefix, globals.color.stdout()) {
+        _ if args.output == TextFormat::Json => Style::Json,
         (true, _) => Style::Raw,
         (false, true) => Style::Colored,
         (false, false) => Style::Plain,
@@ -47,7 +48,11 @@ pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
     let window =
         Window { since: args.since.map(|since| since.at(now)), until: args.until.map(|until| until.at(now)) };
     let prefixer = Prefixer::new(apps.iter().map(String::as_str), style, Outputs::Together);
-    let page = Page::new(prefixer, args.timestamps, 2 * apps.len());
+    let form = match (args.output, args.timestamps) {
+        (TextFormat::Json, _) => Form::Json(apps.clone()),
+        (TextFormat::Text, with_times) => Form::Text { with_times },
+    };
+    let page = Page::new(prefixer, form, 2 * apps.len());
     match print(&pod, args, sources, (window, page)) {
         Err(error) if is_closed(&error) => Ok(0),
         other => other.map(|()| 0),
@@ -225,21 +230,37 @@ fn oldest(sources: &mut [Source]) -> Result<Option<(Timestamp, usize)>> {
 struct Page {
     prefixer: Prefixer,
     out: BufWriter<io::Stdout>,
-    with_times: bool,
+    form: Form,
     /// Per stream: what comes next begins a line.
     at_start: Vec<bool>,
 }
 
+/// How lines are printed.
+enum Form {
+    Text {
+        with_times: bool,
+    },
+    /// With the names of the apps.
+    Json(Vec<String>),
+}
+
 impl Page {
-    fn new(prefixer: Prefixer, with_times: bool, streams: usize) -> Self {
+    fn new(prefixer: Prefixer, form: Form, streams: usize) -> Self {
         let out = BufWriter::with_capacity(64 * 1024, io::stdout());
-        Self { prefixer, out, with_times, at_start: vec![true; streams] }
+        Self { prefixer, out, form, at_start: vec![true; streams] }
     }
 
     fn put(&mut self, index: usize, piece: &Piece) -> io::Result<()> {
         let Some(at_start) = self.at_start.get_mut(index) else { return Ok(()) };
+        let with_times = match &self.form {
+            Form::Json(names) => {
+                let name = names.get(index / 2).map_or("", String::as_str);
+                return self.out.write_all(log_json::line(name, index, &piece.text, piece.time).as_bytes());
+            }
+            Form::Text { with_times } => *with_times,
+        };
         let mut text = Vec::new();
-        if self.with_times && *at_start {
+        if with_times && *at_start {
             text = format!("{:.3} ", piece.time).into_bytes();
         }
         *at_start = piece.is_end();

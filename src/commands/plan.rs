@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use super::load;
 use crate::cli::{Globals, PlanArgs, TextFormat};
 use crate::error::{EXIT_USAGE, Note};
-use crate::output::{write_json, write_stderr, write_stdout};
+use crate::output::{fold, terminal_width, write_json, write_stderr, write_stdout};
 use crate::plan::{Plan, Request, render};
 
 /// Prints the plan.
@@ -26,11 +26,21 @@ pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
     let only = args.app.as_deref();
     match (args.output, only) {
         (_, Some(app)) if plan.apps.iter().all(|a| a.name != app) => no_such_app(&plan, app)?,
-        (TextFormat::Text, _) => write_stdout(&render(&plan, only))?,
+        (TextFormat::Text, _) => write_stdout(&text(&plan, only))?,
         (TextFormat::Json, None) => write_json(&plan)?,
         (TextFormat::Json, Some(app)) => write_json(&plan.apps.iter().find(|a| a.name == app))?,
     }
     Ok(0)
+}
+
+/// On a terminal its lines are as long as that is wide.
+#[must_use]
+pub fn text(plan: &Plan, only: Option<&str>) -> String {
+    let text = render(plan, only);
+    match terminal_width() {
+        Some(width) => fold(&text, width),
+        None => text,
+    }
 }
 
 fn no_such_app(plan: &Plan, app: &str) -> Result<()> {

@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow};
 use super::load::{self, Loaded};
 use super::waiting;
 use crate::cli::pods::Condition;
-use crate::cli::{Globals, RunArgs};
+use crate::cli::{Globals, RunArgs, TextFormat};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
@@ -116,17 +116,24 @@ fn start(
     match launch_in(globals, args, loaded, &dir) {
         Ok((plan, launched, mut signals)) => {
             let code = watch(globals, args, (&plan, launched), &mut signals, (&dir, daemon))
-                .with_context(|| format!("cannot watch pod `{name}`"))?;
+                .with_context(|| format!("cannot watch pod `{name}`"));
+            before::remove_pid(args.pidfile.as_deref());
+            let code = code?;
             if args.rm {
                 dir.discard(&root)?;
             }
             Ok(code)
         }
         // Nothing has run, so there is nothing to remember.
-        Err(error) => match dir.discard(&root) {
-            Ok(()) => Err(error),
-            Err(left) => Err(error.context(format!("the pod's directory could not be removed ({left:#})"))),
-        },
+        Err(error) => {
+            before::remove_pid(args.pidfile.as_deref());
+            match dir.discard(&root) {
+                Ok(()) => Err(error),
+                Err(left) => {
+                    Err(error.context(format!("the pod's directory could not be removed ({left:#})")))
+                }
+            }
+        }
     }
 }
 
@@ -146,6 +153,9 @@ fn launch_in(
         before::write_id(path, dir.id.as_str()).with_context(context)?;
     }
     let signals = Signals::new().with_context(context)?;
+    if let Some(path) = &args.pidfile {
+        before::write_pid(path).with_context(context)?;
+    }
     let launched = launch::start(&plan, dir, &loaded.text).with_context(context)?;
     Ok((plan, launched, signals))
 }
@@ -160,10 +170,9 @@ fn watch(
 ) -> anyhow::Result<u8> {
     let names: Vec<String> = plan.apps.iter().map(|app| app.name.clone()).collect();
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let fore = daemon.is_none().then(|| {
-        let prefixer = Prefixer::new(names.iter().map(String::as_str), style(globals, args), outputs());
-        Foreground::new(prefixer, stdout.as_fd(), stderr.as_fd())
-    });
+    let fore = daemon
+        .is_none()
+        .then(|| Foreground::new(prefixer(globals, args, &names), stdout.as_fd(), stderr.as_fd()));
     let mut sink = Sink::new(fore, log_files(dir, plan, &launched)?);
     let mut teller = Teller::new(dir, Status::new(names), daemon);
     let terms = Terms {
@@ -203,12 +212,16 @@ fn log_files(dir: &PodDir, plan: &Plan, launched: &Launched) -> anyhow::Result<V
     launched.outputs.iter().map(file).collect()
 }
 
-fn style(globals: &Globals, args: &RunArgs) -> Style {
-    match (args.no_log_prefix, globals.color.stdout()) {
+fn prefixer(globals: &Globals, args: &RunArgs, names: &[String]) -> Prefixer {
+    let style = match (args.no_log_prefix, globals.color.stdout()) {
+        _ if args.log_format == TextFormat::Json => Style::Json,
+        (true, _) if args.timestamps => Style::Bare,
         (true, _) => Style::Raw,
         (false, true) => Style::Colored,
         (false, false) => Style::Plain,
-    }
+    };
+    let prefixer = Prefixer::new(names.iter().map(String::as_str), style, outputs());
+    if args.timestamps { prefixer.with_times(jiff::Timestamp::now) } else { prefixer }
 }
 
 fn outputs() -> Outputs {

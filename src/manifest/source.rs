@@ -5,16 +5,16 @@
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::asks::{self, Ask};
 use super::overrides::{self, Overrides};
 use super::problem::line_column;
-use super::tree::{Report, Table, any_key};
+use super::tree::{Item, Report, Table, any_key};
 use super::{Read, drop_what_is_told, locate, read_tree, syntax};
 use crate::spec::Spec;
 use crate::value::quoted;
-use podrun_abi::boot::ExitPolicy;
 
 /// What problems of the command line are shown to be in.
 const COMMAND_LINE: &str = "command line";
@@ -75,7 +75,7 @@ impl Source {
             overrides::unknown_only(&self.overrides, self.lines_start(), tree, &mut report);
         }
         let spec = tree.as_ref().and_then(|tree| read_tree(tree, &mut report));
-        let spec = spec.filter(|_| !report.has_errors()).map(|spec| self.select(spec));
+        let spec = spec.filter(|_| !report.has_errors()).and_then(|spec| self.select(spec));
         let mut problems = report.problems;
         drop_what_is_told(&mut problems);
         problems.sort_by_key(|problem| (problem.span.start, problem.severity));
@@ -106,17 +106,29 @@ impl Source {
         locate::in_tree(&self.tree(&mut self.report())?, path)
     }
 
+    /// The apps of the text, each with its command as far as there is one; also where the text is no manifest yet.
+    #[must_use]
+    pub fn app_names(&self) -> Vec<(String, String)> {
+        let tree = self.tree(&mut self.report());
+        let apps = tree.as_ref().and_then(|tree| Table::root(tree).table("app"));
+        let command = |app: &Item| {
+            let exec = app.as_table().and_then(|app| app.item("exec"));
+            let words = exec.as_ref().and_then(|exec| exec.value.as_array());
+            let words = words.into_iter().flatten().filter_map(|word| word.get_ref().as_str());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        apps.map(|apps| apps.items())
+            .unwrap_or_default()
+            .iter()
+            .map(|app| (app.key.to_owned(), command(app)))
+            .collect()
+    }
+
     /// What keys that do not work yet ask of the host.
     #[must_use]
     pub fn asks(&self) -> Vec<Ask> {
         let tree = self.tree(&mut self.report());
         tree.map(|tree| asks::gather(&Table::root(&tree))).unwrap_or_default()
-    }
-
-    /// Whether it runs only some of its apps.
-    #[must_use]
-    pub fn selects(&self) -> bool {
-        !self.overrides.only.is_empty()
     }
 
     /// The name of the text that an offset is in, with line and column from 1.
@@ -135,31 +147,51 @@ impl Source {
         Part { name: COMMAND_LINE, text: self.text.get(start..).unwrap_or_default(), start }
     }
 
+    /// What is left of the whole when only some apps are run: what a manifest means that has no others, so that the
+    /// record of a pod means what was run.
+    fn select(&self, whole: Spec) -> Option<Spec> {
+        if self.overrides.only.is_empty() { Some(whole) } else { super::read(&self.merged()).spec }
+    }
+
     /// The apps that were asked for, with those that they depend on.
-    fn select(&self, mut spec: Spec) -> Spec {
-        if self.overrides.only.is_empty() {
-            return spec;
-        }
+    fn wanted(&self, whole: &Spec) -> Vec<String> {
         let mut wanted = self.overrides.only.clone();
         let mut next = 0;
         while let Some(name) = wanted.get(next).filter(|_| !self.overrides.no_deps) {
-            let app = spec.apps.iter().find(|app| app.name == *name);
+            let app = whole.apps.iter().find(|app| app.name == *name);
             let more = app.map(|app| app.depends_on.clone()).unwrap_or_default();
             wanted.extend(more.into_iter().filter(|name| !wanted.contains(name)).collect::<Vec<_>>());
             next += 1;
         }
-        spec.apps.retain(|app| wanted.contains(&app.name));
-        for app in &mut spec.apps {
-            app.depends_on.retain(|name| wanted.contains(name));
-        }
-        if spec.pod.exit_policy == ExitPolicy::Essential && !spec.apps.iter().any(|app| app.essential) {
-            spec.pod.exit_policy = ExitPolicy::AllExited;
-        }
-        spec
+        wanted
     }
 
-    /// The manifest as it is run: with what the command line has changed. Without changes it is the text of the
-    /// file; with some, a text of the same meaning without its comments.
+    /// Takes apps that are not run out of the tree, and out of what others depend on.
+    fn prune(&self, tree: &mut DeTable) {
+        let whole = if self.overrides.only.is_empty() { None } else { read_tree(tree, &mut self.report()) };
+        let Some(wanted) = whole.map(|whole| self.wanted(&whole)) else { return };
+        let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
+        let Some(DeValue::Table(apps)) = tree.get_mut("app").map(Spanned::get_mut) else { return };
+        let keep = |table: &mut DeTable<'_>| {
+            let old = std::mem::replace(table, DeTable::new()).into_iter();
+            *table = old.filter(|(name, _)| is_wanted(name.get_ref())).collect();
+        };
+        keep(apps);
+        for (_, app) in apps.iter_mut() {
+            let DeValue::Table(app) = app.get_mut() else { continue };
+            match app.get_mut("depends-on").map(Spanned::get_mut) {
+                Some(DeValue::Table(names)) => keep(names),
+                Some(DeValue::Array(names)) => {
+                    let old = std::mem::replace(names, DeArray::new()).into_iter();
+                    *names = old.filter(|name| name.get_ref().as_str().is_some_and(is_wanted)).collect();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The manifest as it is run: with what the command line has changed, and without apps that are not run. Without
+    /// changes it is the text of the file; with some, a text of the same meaning without its comments.
     #[must_use]
     pub fn merged(&self) -> String {
         if self.overrides.is_empty() {
@@ -169,7 +201,8 @@ impl Source {
         for line in self.overrides.lines() {
             out.push_str(&format!("#   {}\n", line.escape_debug()));
         }
-        if let Some(tree) = self.tree(&mut self.report()) {
+        if let Some(mut tree) = self.tree(&mut self.report()) {
+            self.prune(&mut tree);
             write_table(&Table::root(&tree), &mut out);
         }
         out
@@ -239,6 +272,7 @@ mod tests {
     use super::*;
     use crate::spec::{Grace, IdOrName};
     use crate::value::{Ceiling, CpuAmount};
+    use podrun_abi::boot::ExitPolicy;
 
     const MANIFEST: &str = r#"version = 1
 [pod]
@@ -347,6 +381,19 @@ essential = false
         assert_eq!((names(&alone).as_str(), alone.apps[0].depends_on.len()), ("api", 0));
         let job = select(&["job"], false);
         assert_eq!((names(&job).as_str(), job.pod.exit_policy), ("job", ExitPolicy::AllExited));
+    }
+
+    #[test]
+    fn the_record_of_some_apps_has_no_others() {
+        for (no_deps, apps, depends_on) in [(false, 2, "depends-on = [\"db\"]"), (true, 1, "depends-on = []")]
+        {
+            let overrides = Overrides { only: vec!["api".into()], no_deps, ..Overrides::default() };
+            let source = Source::new("shop.toml", MANIFEST, overrides);
+            let (spec, merged) = (source.read().spec.unwrap(), source.merged());
+            assert_eq!(spec.apps.len(), apps);
+            assert!(merged.contains(depends_on) && !merged.contains("app.job"), "{merged}");
+            assert_eq!(super::super::read(&merged).spec, Some(spec), "{merged}");
+        }
     }
 
     #[test]

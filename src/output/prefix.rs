@@ -4,10 +4,14 @@
 //! prompt or a dot of progress shows; the rest of that line follows it without a second name, unless another
 //! app has written in between. A line is kept in at most [`LINE_BYTES_MAX`] bytes of memory.
 //!
-//! Pure: bytes and the time go in, bytes come out. Stream `2n` is standard output of app n, `2n + 1` its
+//! Pure but for the clock that it is given: bytes and the time go in, bytes come out. Stream `2n` is standard output of app n, `2n + 1` its
 //! standard error.
 
 use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::log_json;
 
 /// How long an unfinished line may wait for its end.
 pub const PARTIAL_DELAY: Duration = Duration::from_millis(200);
@@ -25,6 +29,10 @@ pub enum Style {
     Plain,
     /// With the app's name in a colour of its own.
     Colored,
+    /// Line by line, without a name.
+    Bare,
+    /// Each line as JSON.
+    Json,
 }
 
 /// Two outputs that may be the same terminal.
@@ -41,8 +49,11 @@ pub enum Outputs {
 pub struct Prefixer {
     style: Style,
     outputs: Outputs,
+    names: Vec<String>,
     prefixes: Vec<Vec<u8>>,
     own_prefix: String,
+    /// What time it is, where lines say it.
+    clock: Option<fn() -> Timestamp>,
     streams: Vec<Stream>,
     /// Per output: whose unfinished line stands there.
     open: [Option<usize>; 2],
@@ -64,7 +75,23 @@ impl Prefixer {
             names.iter().map(|name| prefix(name, width, style).into_bytes()).collect();
         let own_prefix = prefix(OWN_NAME, width, if style == Style::Colored { Style::Plain } else { style });
         let streams = std::iter::repeat_with(Stream::default).take(2 * prefixes.len()).collect();
-        Self { style, outputs, prefixes, own_prefix, streams, open: [None; 2] }
+        let names = names.into_iter().map(str::to_owned).collect();
+        Self { style, outputs, names, prefixes, own_prefix, clock: None, streams, open: [None; 2] }
+    }
+
+    /// Each line says when it was written, by this clock.
+    #[must_use]
+    pub fn with_times(self, clock: fn() -> Timestamp) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Before the text of a line.
+    fn stamp(&self) -> String {
+        self.clock.map(|clock| format!("{:.3} ", clock())).unwrap_or_default()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.map_or_else(Timestamp::now, |clock| clock())
     }
 
     /// Takes what stream `index` has brought and gives on what can be shown of it, in one piece.
@@ -107,11 +134,19 @@ impl Prefixer {
             return;
         }
         let output = index % 2;
+        if self.style == Style::Json {
+            let name = self.names.get(index / 2).map_or("", String::as_str);
+            let line = log_json::line(name, index, &self.streams[index].line, self.now());
+            out.extend_from_slice(line.as_bytes());
+            self.streams[index] = Stream::default();
+            return;
+        }
         if !self.continues(output, index) {
             if self.end_open_line(output) {
                 out.push(b'\n');
             }
             out.extend_from_slice(&self.prefixes[index / 2]);
+            out.extend_from_slice(self.stamp().as_bytes());
         }
         let stream = &mut self.streams[index];
         out.extend_from_slice(&stream.line);
@@ -148,7 +183,9 @@ impl Prefixer {
         let newline = if self.style != Style::Raw && self.end_open_line(1) { "\n" } else { "" };
         match self.style {
             Style::Raw => format!("podrun: {words}\n"),
-            Style::Plain | Style::Colored => format!("{newline}{}{words}\n", self.own_prefix),
+            Style::Bare => format!("{newline}podrun: {}{words}\n", self.stamp()),
+            Style::Json => log_json::own_line(words, self.now()),
+            Style::Plain | Style::Colored => format!("{newline}{}{}{words}\n", self.own_prefix, self.stamp()),
         }
     }
 
@@ -171,7 +208,7 @@ impl Prefixer {
 
 fn prefix(name: &str, width: usize, style: Style) -> String {
     match style {
-        Style::Raw => String::new(),
+        Style::Raw | Style::Bare | Style::Json => String::new(),
         Style::Plain => format!("{name:width$} | "),
         Style::Colored => format!("\x1b[{}m{name:width$} |\x1b[0m ", color(name)),
     }

@@ -143,3 +143,39 @@ fn a_name_keeps_its_colour() {
     let colors: std::collections::BTreeSet<u8> = ["a", "b", "c", "d", "e", "f"].map(color).into();
     assert!(colors.len() > 3);
 }
+
+#[test]
+fn lines_say_when_they_were_written_if_asked() {
+    let with_times = |style| {
+        let mut run = Run::new(style, Outputs::Together);
+        run.prefixer = run.prefixer.with_times(|| Timestamp::UNIX_EPOCH);
+        run.write(0, "one\ntw", 0);
+        run.tick(300);
+        run.write(0, "o\n", 400);
+        (run.text(0), run.prefixer.own_line("stopping 1 app"))
+    };
+    let time = "1970-01-01T00:00:00.000Z";
+    assert_eq!(
+        with_times(Style::Plain),
+        (format!("api    | {time} one\napi    | {time} two\n"), format!("podrun | {time} stopping 1 app\n"))
+    );
+    assert_eq!(
+        with_times(Style::Bare),
+        (format!("{time} one\n{time} two\n"), format!("podrun: {time} stopping 1 app\n"))
+    );
+}
+
+#[test]
+fn lines_are_json_if_asked() {
+    let mut run = Run::new(Style::Json, Outputs::Apart);
+    run.prefixer = run.prefixer.with_times(|| Timestamp::UNIX_EPOCH);
+    run.write(3, "one\ntw", 0);
+    run.tick(300);
+    run.write(3, "o\n", 400);
+    let head = "{\"schema\":1,\"time_at\":\"1970-01-01T00:00:00.000000Z\"";
+    let expected = [("one", ""), ("tw", ",\"partial\":true"), ("o", "")].map(|(text, partial)| {
+        format!("{head},\"app\":\"db\",\"stream\":\"stderr\",\"text\":\"{text}\"{partial}}}\n")
+    });
+    assert_eq!(run.text(1), expected.concat());
+    assert_eq!(run.prefixer.own_line("x"), format!("{head},\"stream\":\"podrun\",\"text\":\"x\"}}\n"));
+}

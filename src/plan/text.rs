@@ -10,7 +10,7 @@ use crate::cgroup::plan::Group;
 use crate::spec::Grace;
 use crate::value::{capability, duration, rlimit, signal};
 
-/// The whole plan, or that of one app. Lines are not wrapped.
+/// The whole plan, or that of one app. Lines are as long as what stands in them.
 #[must_use]
 pub fn render(plan: &Plan, only: Option<&str>) -> String {
     let mut out = String::new();

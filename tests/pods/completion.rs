@@ -16,7 +16,8 @@ fn offered(lab: &Lab, shell: &str, line: &str) -> Vec<String> {
         }
         // The functions of compsys are stood in for by ones that print what they get.
         "zsh" => {
-            "compdef() { :; }; compset() { :; }; _files() { print -l -- *; }
+            "compdef() { :; }; compset() { :; }; setopt nullglob
+            _files() { [[ $1 == -g ]] && print -l -- ${~2} *(/) || print -l -- *; }
             _describe() { local word; for word in ${(P)3}; do print -r -- ${word%%:*}; done; }
             source <(podrun completion zsh); words=(${(s: :)LINE})
             [[ $LINE == *' ' ]] && words+=(''); CURRENT=$#words; _podrun"
@@ -71,12 +72,41 @@ fn shells_complete_pods_and_apps() {
 }
 
 #[test]
-fn shells_complete_files_where_a_manifest_stands() {
+fn shells_complete_manifests_and_the_way_to_them() {
     let Some(lab) = Lab::open() else { return };
+    std::fs::write(lab.rootfs().join("shop.toml"), "").unwrap();
+    std::fs::write(lab.rootfs().join("notes.txt"), "").unwrap();
     for shell in ["bash", "zsh", "fish"].into_iter().filter(|shell| require::program(shell)) {
-        let words = offered(&lab, shell, "podrun run ");
-        assert!(words.iter().any(|word| word.trim_end_matches('/') == "etc"), "{shell}: {words:?}");
+        let has = |line: &str, wanted: &str| {
+            offered(&lab, shell, line).iter().any(|word| word.trim_end_matches('/') == wanted)
+        };
+        for line in ["podrun run ", "podrun check --strict ", "podrun graph "] {
+            assert!(has(line, "etc") && has(line, "shop.toml"), "{shell}: {line}");
+            assert!(!has(line, "notes.txt"), "{shell}: {line}");
+        }
+        assert!(has("podrun run --env-file ", "notes.txt"), "{shell}");
     }
+    for file in ["shop.toml", "notes.txt"] {
+        std::fs::remove_file(lab.rootfs().join(file)).unwrap();
+    }
+}
+
+/// Also while the manifest is not right yet: somebody may be about to ask `check` about it.
+#[test]
+fn shells_complete_apps_of_the_manifest_that_is_named() {
+    let Some(lab) = Lab::open() else { return };
+    let text = "version = 1\n[app.api]\nexec = [\"/bin/api\", \"-v\"]\n[app.db]\n[app.dns]\nexec = 3\n";
+    std::fs::write(lab.rootfs().join("shop.toml"), text).unwrap();
+    every_shell_offers(&lab, "podrun run shop.toml --only ", &["api", "db", "dns"]);
+    every_shell_offers(&lab, "podrun run shop.toml --exit-code-from d", &["db", "dns"]);
+    every_shell_offers(&lab, "podrun plan shop.toml --app a", &["api"]);
+    every_shell_offers(
+        &lab,
+        "podrun check shop.toml none.toml --only api --no-deps --only d",
+        &["db", "dns"],
+    );
+    every_shell_offers(&lab, "podrun run --only ", &[]);
+    std::fs::remove_file(lab.rootfs().join("shop.toml")).unwrap();
 }
 
 /// A shell must not be disturbed, whatever the state of the root is.

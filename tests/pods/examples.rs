@@ -14,7 +14,9 @@ const UP: &str = "on-term 0 ; say up ; warn up ; pause";
 
 /// `(command, line)`, without the explanations that stand behind two blanks.
 fn examples() -> Vec<(String, String)> {
-    let command = Cli::command();
+    let mut command = Cli::command();
+    // The options and texts of a command are there when it is built.
+    command.build();
     let mut found = Vec::new();
     for sub in std::iter::once(&command).chain(command.get_subcommands()) {
         let help = sub.get_after_long_help().map(ToString::to_string).unwrap_or_default();

@@ -26,6 +26,37 @@ fn no_log_prefix_passes_bytes_through() {
 
 /// The last line of an app that does not end it is not lost.
 #[test]
+fn lines_carry_their_time_if_asked() {
+    let Some(lab) = Lab::open() else { return };
+    let text = pod("p", "", &[app("a", "say one", "")]);
+    let is_time = |word: &str| word.ends_with('Z') && word.parse::<jiff::Timestamp>().is_ok();
+    let path = lab.manifest(&text);
+    let ended = lab.call(&["run", "-t", path.to_str().unwrap()]).expect_code(0);
+    let rest = ended.stdout.strip_prefix("a      | ").unwrap_or_else(|| panic!("{ended}"));
+    assert!(rest.split_once(' ').is_some_and(|(time, text)| is_time(time) && text == "one\n"), "{ended}");
+    let ended = lab.start_with(&["-t"], &text).wait().expect_code(0);
+    assert!(ended.stdout.split_once(' ').is_some_and(|(time, text)| is_time(time) && text == "one\n"));
+}
+
+/// As long as the launcher lives, and no longer.
+#[test]
+fn pidfile_holds_the_pid_of_the_launcher() {
+    let Some(lab) = Lab::open() else { return };
+    let file = lab.path("pid");
+    let running = lab.start_with(
+        &["--pidfile", file.to_str().unwrap()],
+        &pod("p", "", &[app("a", "on-term 0 ; say up ; pause", "")]),
+    );
+    running.wait_for("up");
+    let pid = std::fs::read_to_string(&file).unwrap();
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap();
+    assert_eq!(name, "podrun\n");
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+    assert!(!file.exists());
+}
+
+#[test]
 fn line_without_an_end_is_printed() {
     let Some(lab) = Lab::open() else { return };
     let app = "[app.a]\nrootfs = \"/\"\nexec = [\"/usr/bin/printf\", \"no end\"]\n".to_owned();

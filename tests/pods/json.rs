@@ -93,6 +93,83 @@ fn expect(lab: &Lab, name: &str, arguments: &[&str]) {
     assert!(found == expected, "{arguments:?} is not as in {}:\n{found}", path.display());
 }
 
+#[test]
+fn json_of_what_apps_wrote_is_as_promised() {
+    let Some(lab) = Lab::open() else { return };
+    let apps = [app("api", "say one ; warn two", "depends-on = [\"db\"]"), app("db", "exit 0", "")];
+    let path = lab.manifest(&pod("shop", "exit-policy = \"all-exited\"", &apps));
+    lab.call(&["run", "-d", "--wait=exited", path.to_str().unwrap()]).expect_code(0);
+    expect(&lab, "logs-stdout", &["logs", "-o", "json", "--stream", "stdout", "shop"]);
+    expect(&lab, "logs-stderr", &["logs", "-o", "json", "--stream", "stderr", "shop"]);
+    let unfinished = sh("a", "printf half");
+    let path = lab.manifest(&pod("shop", "", &[unfinished]));
+    let path = path.to_str().unwrap();
+    expect(&lab, "run-log-format", &["run", "--log-format", "json", path]);
+    lab.call(&["run", "-d", "--log-format", "json", path]).expect_code(125);
+    lab.wait_until_empty();
+}
+
+fn sh(name: &str, script: &str) -> String {
+    format!("[app.{name}]\nrootfs = \"/\"\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n")
+}
+
+#[test]
+fn json_of_problems_is_as_promised() {
+    let Some(lab) = Lab::open() else { return };
+    let text = "version = 1\n[pod]\nname = \"Shop\"\n[app.a]\nrootfs = \"/\"\nexec = [\"/x\"]\n\
+                [app.a.isolators]\npids-max = 1\n";
+    std::fs::write(lab.path("shop.toml"), text).unwrap();
+    expect(&lab, "check", &["check", "-o", "json", "--set", "app.a.isolators.cpus=fast", "shop.toml"]);
+    let right = lab.manifest(&pod("shop", "", &[app("a", "exit 0", "")]));
+    expect(&lab, "check-none", &["check", "-o", "json", right.to_str().unwrap()]);
+}
+
+/// Keys may be added to a plan, and what is about groups is the host's: what is expected is there, and more may be.
+#[test]
+fn json_of_a_plan_is_as_promised() {
+    let Some(lab) = Lab::open() else { return };
+    let keys = "depends-on = [\"db\"]\nrlimits = { core = \"0:1\" }\nsuccess-codes = [0, \"TERM\"]\n\
+                env = { A = \"b\" }\nuser = 7\ngroups = [3]\ncapabilities = [\"CHOWN\"]";
+    let apps = [app("api", "exit 0", keys), app("db", "exit 0", "")];
+    let path = lab.manifest(&pod("shop", "labels = { tier = \"front\" }", &apps));
+    let mut plan = lab.call(&["plan", "-o", "json", path.to_str().unwrap()]).json();
+    let is_object = |value: &Value| value.is_object() || value.is_null();
+    assert!(plan["cgroup"].is_object() && is_object(&plan["units"]) && plan["nofile"].is_number());
+    for key in ["masked", "read_only"] {
+        assert!(plan[key].as_array().is_some_and(|paths| paths.len() > 4), "{plan}");
+    }
+    for key in ["cgroup", "units", "nofile", "masked", "read_only", "boot_id"] {
+        plan[key] = format!("<{key}>").into();
+    }
+    let plan = masked("", &plan);
+    let expected = golden("plan", &plan);
+    assert!(holds(&plan, &expected), "not all of\n{expected:#}\nis in\n{plan:#}");
+    let app = lab.call(&["plan", "-o", "json", "--app", "api", path.to_str().unwrap()]).json();
+    assert!(holds(&masked("", &app), &expected["apps"][1]), "{app:#}");
+}
+
+/// The expectation; written anew when that is asked for.
+fn golden(name: &str, found: &Value) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/json/{name}.json"));
+    if std::env::var_os("PODRUN_TEST_BLESS").is_some() {
+        std::fs::write(&path, serde_json::to_string_pretty(found).unwrap() + "\n").unwrap();
+    }
+    serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+}
+
+/// Whether everything that is expected is there.
+fn holds(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            expected.iter().all(|(key, value)| found.get(key).is_some_and(|found| holds(found, value)))
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| holds(a, b))
+        }
+        _ => found == expected,
+    }
+}
+
 /// Every key of the expectations is explained in docs/json.md.
 #[test]
 fn keys_of_the_json_are_documented() {

@@ -167,6 +167,11 @@ fn cat_prints_the_manifest_and_what_it_leaves_out() {
     }
     let again = lab.manifest(&effective);
     lab.call(&["run", "--name", "again", again.to_str().unwrap()]).expect_code(0);
+    let some = lab.manifest(&pod("some", "", &[app("api", "exit 0", ""), app("db", "exit 0", "")]));
+    lab.call(&["run", "--only", "db", some.to_str().unwrap()]).expect_code(0);
+    let some = lab.call(&["cat", "some"]).expect_code(0).stdout;
+    assert!(some.contains("#   --only db\n") && some.contains("[app.db]") && !some.contains("api"), "{some}");
+    assert!(!lab.call(&["cat", "--effective", "some"]).expect_code(0).stdout.contains("api"));
     lab.call(&["cat", "nobody"]).expect_code(4);
 }
 

@@ -90,6 +90,37 @@ fn sh(name: &str, script: &str, keys: &str) -> String {
 /// Sleeps in pieces, so that the shell sees a signal soon.
 const FOR_EVER: &str = "while :; do sleep 0.1; done";
 
+/// Whatever is long goes on below, as far as the window is wide; in a pipe a line is a line.
+#[test]
+fn plan_fits_a_window_of_80_columns() {
+    let Some(lab) = Lab::open() else { return };
+    if !crate::harness::require::program("script") {
+        return;
+    }
+    let long = "a-directory-with-a-long-name/".repeat(7);
+    std::fs::create_dir_all(lab.path(&long)).unwrap();
+    let text = format!(
+        "version = 1\n[pod]\nname = \"p\"\n[app.a]\nrootfs = {:?}\nexec = [\"/x\", \"{}\"]\nenv = {{ A = {long:?} }}\n",
+        lab.path(&long),
+        "x".repeat(200)
+    );
+    let path = lab.manifest(&text);
+    let piped = lab.call(&["plan", path.to_str().unwrap()]).expect_code(0).stdout;
+    assert!(piped.contains(&format!("A={long}\n")), "{piped}");
+    let line = format!(
+        "stty cols 80 rows 24; exec {}/podrun plan {}",
+        crate::harness::bin_dir().display(),
+        path.display()
+    );
+    let mut command = lab.command("script");
+    command.args(["-qec", &line, "/dev/null"]).env("PODRUN_DRIVER", "cgroupfs");
+    let shown = crate::harness::Running::spawn(&mut command).wait().expect_code(0).stdout;
+    assert!(shown.lines().count() > piped.lines().count(), "{shown}");
+    let too_long = shown.lines().find(|line| line.trim_end().chars().count() > 80);
+    assert_eq!(too_long, None, "{shown}");
+    std::fs::remove_dir_all(lab.path("a-directory-with-a-long-name")).unwrap();
+}
+
 #[test]
 fn names_have_a_colour_that_stays_theirs() {
     let Some(lab) = Lab::open() else { return };

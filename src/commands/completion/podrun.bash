@@ -9,10 +9,10 @@ _podrun() {
         fi
         COMPREPLY+=("${line%%$'\t'*}")
     done < <("${COMP_WORDS[0]}" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-    if [[ $kind == files ]]; then
+    if [[ $kind == files || $kind == manifests ]]; then
         compopt -o filenames 2>/dev/null
         while IFS= read -r line; do
-            COMPREPLY+=("$line")
+            [[ $kind == files || $line == *.toml || -d $line ]] && COMPREPLY+=("$line")
         done < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")
     fi
 }

@@ -5,6 +5,9 @@ function __podrun_complete
     set -l lines ($before[1] complete -- $before[2..-1] "$current" 2>/dev/null)
     if test "$lines[1]" = files
         __fish_complete_path "$current"
+    else if test "$lines[1]" = manifests
+        # Manifests, and directories on the way to one.
+        string match -r '.*(?:/|\.toml)$' -- (__fish_complete_path "$current" | string replace -r '\t.*' '')
     end
     if test (count $lines) -gt 1
         printf '%s\n' $lines[2..-1]

@@ -7,6 +7,9 @@ _podrun() {
         # Behind `--flag=` only the value is a path.
         compset -P '--*='
         _files
+    elif [[ $lines[1] == manifests ]]; then
+        # Directories as well.
+        _files -g '*.toml'
     fi
     local line
     for line in "${(@)lines[2,-1]}"; do

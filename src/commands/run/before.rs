@@ -1,4 +1,5 @@
-//! What `run` does before a pod is made, for its flags: `--dry-run`, `--exit-code-from`, `--replace`, `--id-file`.
+//! What `run` does before a pod is made, for its flags: `--dry-run`, `--exit-code-from`, `--replace`, `--id-file`,
+//! `--pidfile`.
 //!
 //! Whatever can be found wrong is found before the pod that is replaced is stopped.
 
@@ -8,10 +9,10 @@ use anyhow::{Context, Result, anyhow};
 
 use super::super::{load, stop};
 use crate::cli::{Globals, RunArgs};
-use crate::commands::load::Loaded;
+use crate::commands::{self, load::Loaded};
 use crate::error::Note;
 use crate::output::write_stdout;
-use crate::plan::{Request, Started, render};
+use crate::plan::{Request, Started};
 use crate::pod::root::Root;
 
 /// Stands for the id of a pod that is not made.
@@ -30,7 +31,7 @@ pub fn started(args: &RunArgs) -> Started {
 pub fn dry_run(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<u8> {
     let request = Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args) };
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
-    write_stdout(&render(&plan, None))?;
+    write_stdout(&commands::plan::text(&plan, None))?;
     Ok(0)
 }
 
@@ -67,4 +68,23 @@ pub fn replace(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<()>
 /// When the file cannot be written.
 pub fn write_id(path: &Path, id: &str) -> Result<()> {
     std::fs::write(path, format!("{id}\n")).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Writes the launcher's pid where scripts look for it.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_pid(path: &Path) -> Result<()> {
+    let own = std::process::id();
+    std::fs::write(path, format!("{own}\n")).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Removes it at the end, if it is still ours: the number belongs to another process soon.
+pub fn remove_pid(path: Option<&Path>) {
+    let Some(path) = path else { return };
+    let is_ours = |text: &String| text.trim() == std::process::id().to_string();
+    if std::fs::read_to_string(path).as_ref().is_ok_and(is_ours) {
+        // Whoever reads it afterwards finds no process, or none that holds the pod's lock.
+        let _ = std::fs::remove_file(path);
+    }
 }
