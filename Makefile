@@ -11,13 +11,14 @@ FUZZ_SECONDS ?= 60
 LANE ?= all
 TEST ?=
 
-.PHONY: help hello build test bench fuzz install deb check fmt lint doc clean
+.PHONY: help hello build test bench bench-systemd fuzz install deb check fmt lint doc clean
 
 help:
 	@echo 'make hello    build podrun and run manifests/hello.toml'
 	@echo 'make build    release binaries, in $(BIN)'
 	@echo 'make test     every test (root: pods run for real), in LANE=$(LANE); tests/lanes lists them'
 	@echo 'make bench    podrun beside runc, bwrap, systemd-nspawn and a floor in C'
+	@echo 'make bench-systemd  a pod below systemd beside systemd-run and systemd-nspawn, in a virtual machine'
 	@echo 'make fuzz     every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
 	@echo 'make install  programs, manual pages, completions, schema and examples below PREFIX'
 	@echo 'make deb      the same as a Debian package'
@@ -37,6 +38,10 @@ test: build
 bench: build
 	tests/install-deps bench
 	python3 benches/run.py --bin-dir $(BIN) --rounds $(ROUNDS) --idle-seconds $(IDLE_SECONDS)
+
+bench-systemd: build
+	tests/install-deps vm
+	tests/vm/run -- benches/systemd $(BIN) $(ROUNDS)
 
 fuzz:
 	tests/install-deps fuzz
