@@ -12,6 +12,7 @@ mod env_file;
 mod overlay;
 mod profile;
 pub mod program;
+mod service;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,7 +32,7 @@ use crate::error::Note;
 use crate::passwd::Accounts;
 use crate::plan::output::JOURNAL;
 use crate::spec::{AppSpec, IdOrName, LogDriver, Spec};
-use crate::systemd::{self, ManagerFacts};
+use crate::systemd::{self, ManagerFacts, ServiceFacts};
 pub use cgroup::hierarchies;
 
 /// No passwd, group or env file of an honest root is larger.
@@ -50,6 +51,8 @@ pub struct Host {
     pub manager: Option<ManagerFacts>,
     /// Whether journald takes streams; looked at only where one may be wanted.
     pub has_journal: bool,
+    /// The service that we are the main process of; its group is the pod's then.
+    pub service: Option<ServiceFacts>,
     /// Our effective user id.
     pub euid: u32,
     roots: BTreeMap<PathBuf, RootFacts>,
@@ -97,7 +100,8 @@ impl Host {
 /// Who is to make the pod's group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DriverChoice {
-    /// systemd, where it runs this machine and has not given us a group of our own; else podrun.
+    /// The service that we are the main process of; else systemd, where it runs this machine and has not given us a
+    /// group of our own; else podrun.
     Auto,
     /// systemd.
     Systemd,
@@ -108,8 +112,8 @@ pub enum DriverChoice {
 /// Looks at this machine with the eyes of one spec.
 ///
 /// # Errors
-/// Only when `/proc` does not say where our own groups are, when our own limits cannot be read, or when systemd is
-/// to make the pod's group and does not answer.
+/// Only when `/proc` does not say where our own groups are, when our own limits cannot be read, when systemd is to make
+/// the pod's group and does not answer, or when it has not delegated the group of the service that we are.
 pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
     let mut roots = BTreeMap::new();
     let mut env_files = BTreeMap::new();
@@ -120,10 +124,15 @@ pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
         }
     }
     let cgroups = cgroup::look(spec)?;
-    let manager = manager(driver, &cgroups)?;
+    let service = match driver {
+        DriverChoice::Auto => service::look(&cgroups.hierarchies)?,
+        _ => None,
+    };
+    let manager = if service.is_some() { None } else { manager(driver, &cgroups)? };
     Ok(Host {
         has_journal: has_journal(spec, manager.is_some()),
         manager,
+        service,
         cgroups,
         boot_id: boot_id(),
         nofile: getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?,

@@ -69,8 +69,19 @@ pub enum Stream {
 pub fn start(plan: &Plan, dir: &PodDir, manifest: &str) -> anyhow::Result<Launched> {
     let nofile = raise_descriptor_limit(plan.nofile)?;
     let program = Program::open()?;
+    plan.service.iter().try_for_each(|service| service.create(&plan.cgroup))?;
+    let started = start_with(&Parts { plan, dir, manifest, nofile }, &program);
+    if started.is_err() {
+        plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
+    }
+    started
+}
+
+/// Has the units made, where there are some, and starts stage1 below them.
+fn start_with(parts: &Parts<'_>, program: &Program) -> anyhow::Result<Launched> {
+    let plan = parts.plan;
     let mut units = plan.units.as_ref().map(|units| scope::create(units, &plan.cgroup)).transpose()?;
-    match start_below(&Parts { plan, dir, manifest, nofile }, &program) {
+    match start_below(parts, program) {
         Ok(mut launched) => {
             units.iter_mut().for_each(PodUnits::release);
             launched.units = units;

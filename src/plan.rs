@@ -22,6 +22,7 @@ use crate::host::Host;
 use crate::manifest::rules::{self, Rule};
 use crate::spec::{AppSpec, Grace, Spec};
 use crate::systemd::units::{self, PodFacts, UnitPlan};
+use crate::systemd::{ServicePlan, service};
 
 pub use output::{Output, Started};
 pub use text::render;
@@ -95,6 +96,9 @@ pub struct Plan {
     /// The units that systemd makes, when it is the driver.
     #[serde(default)]
     pub units: Option<UnitPlan>,
+    /// The service whose group is the pod's, when podrun is its main process.
+    #[serde(default)]
+    pub service: Option<ServicePlan>,
     /// Distinct root directories.
     pub roots: Vec<String>,
     /// Paths hidden in every app.
@@ -115,6 +119,8 @@ pub enum Driver {
     Cgroupfs,
     /// systemd, as a slice and a delegated scope; podrun what is below.
     Systemd,
+    /// systemd, as the service that podrun is the main process of; podrun what is below.
+    Service,
 }
 
 /// One app.
@@ -202,28 +208,27 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     let cgroup = resolve_cgroup(spec, host, &names, request).map_err(|r| refusals.extend(r)).ok();
     let nofile = descriptors(apps.len(), cgroup.as_ref().map(|(cgroup, _)| cgroup));
     refusals.extend(too_many_descriptors(nofile, host));
-    if let Some((cgroup, units)) = &cgroup {
-        let unit = units
-            .as_ref()
-            .map_or_else(|| format!("podrun-{}.scope", request.id), |units| units.scope.clone());
+    if let Some((cgroup, made_by)) = &cgroup {
+        let unit = made_by.unit().unwrap_or_else(|| format!("podrun-{}.scope", request.id));
         for (app, spec) in apps.iter_mut().zip(&names) {
             let seen = (host, request.started);
             refusals.extend(output::assign(app, spec, seen, (cgroup, &unit)).err());
         }
     }
-    let Some((cgroup, units)) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
+    let Some((cgroup, made_by)) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     Ok(Plan {
         schema: SCHEMA,
         pod: pod_name(spec, request).to_owned(),
         id: request.id.clone(),
         boot_id: host.boot_id.clone().unwrap_or_default(),
-        driver: if units.is_some() { Driver::Systemd } else { Driver::Cgroupfs },
+        driver: made_by.driver(),
         hostname: hostname(spec, request),
         labels: spec.pod.labels.clone(),
         exit_policy: spec.pod.exit_policy,
         stop_timeout_ms: milliseconds(spec.pod.stop_timeout),
         cgroup,
-        units,
+        units: made_by.units,
+        service: made_by.service,
         roots,
         masked: MASKED.iter().map(ToString::to_string).collect(),
         read_only: READ_ONLY.iter().map(ToString::to_string).collect(),
@@ -315,26 +320,55 @@ fn milliseconds(grace: Grace) -> Option<u64> {
     }
 }
 
+/// What systemd has to do with the pod's group.
+#[derive(Default)]
+struct MadeBy {
+    units: Option<UnitPlan>,
+    service: Option<ServicePlan>,
+}
+
+impl MadeBy {
+    fn driver(&self) -> Driver {
+        match self {
+            Self { service: Some(_), .. } => Driver::Service,
+            Self { units: Some(_), .. } => Driver::Systemd,
+            _ => Driver::Cgroupfs,
+        }
+    }
+
+    /// The one that the pod's processes belong to.
+    fn unit(&self) -> Option<String> {
+        let service = self.service.as_ref().map(|service| service.unit.clone());
+        service.or_else(|| self.units.as_ref().map(|units| units.scope.clone()))
+    }
+}
+
 /// The groups, and with systemd the units that hold the pod's limits.
 fn resolve_cgroup(
     spec: &Spec,
     host: &Host,
     apps: &[&AppSpec],
     request: &Request,
-) -> Result<(CgroupPlan, Option<UnitPlan>), Vec<Refusal>> {
+) -> Result<(CgroupPlan, MadeBy), Vec<Refusal>> {
     let apps: Vec<_> = apps.iter().map(|a| (a.name.as_str(), &a.limits)).collect();
     let limits = &spec.pod.limits;
+    let group = format!("podrun-{}", request.id);
+    if let Some(service) = &host.service {
+        let facts = service::facts(&host.cgroups, service);
+        let mut plan = limits::resolve(&group, limits, &apps, &facts).map_err(refused)?;
+        let service = ServicePlan::new(service, &mut plan, &host.cgroups);
+        return Ok((plan, MadeBy { service: Some(service), ..MadeBy::default() }));
+    }
     let Some(manager) = &host.manager else {
-        let group = format!("podrun-{}", request.id);
         let plan = limits::resolve(&group, limits, &apps, &host.cgroups).map_err(refused)?;
-        return Ok((plan, None));
+        return Ok((plan, MadeBy::default()));
     };
     let stop_timeout_ms = milliseconds(spec.pod.stop_timeout);
     let pod = PodFacts { name: pod_name(spec, request), id: &request.id, limits, stop_timeout_ms };
     let facts = units::facts_in_scope(&host.cgroups, manager, &pod);
     let mut plan = limits::resolve(units::PAYLOAD, limits, &apps, &facts).map_err(refused)?;
     let units = units::assign(&mut plan, manager, &pod).map_err(refused)?;
-    Ok((plan, Some(units)))
+    Ok((plan, MadeBy { units: Some(units), ..MadeBy::default() }))
 }
 
 fn refused(errors: Vec<LimitError>) -> Vec<Refusal> {

@@ -3,13 +3,15 @@
 //! systemd makes, holds and removes the groups of slice and scope; what is below the scope is ours and made by
 //! [`crate::cgroup::cgroupfs`] as everywhere. [`units`] decides (pure), [`manager`] asks, [`scope`] brings a pod's
 //! units into being and proves that they are what the plan says, [`dirs`] does what systemd leaves out on v1.
-//! Nothing here runs unless the plan names units: a start without systemd opens no connection.
+//! Nothing of that runs unless the plan names units: a start without systemd opens no connection. [`service`] is about a
+//! pod in a `.service`, for which nobody is asked.
 
 mod connection;
 mod dirs;
 mod job;
 pub mod manager;
 pub mod scope;
+pub mod service;
 pub mod units;
 mod wire;
 
@@ -19,6 +21,7 @@ use anyhow::Context;
 
 pub use manager::{Manager, Told};
 pub use scope::PodUnits;
+pub use service::{ServiceFacts, ServicePlan};
 pub use units::{ManagerFacts, UnitPlan};
 
 /// What this host's systemd knows; `None`: there is none.

@@ -181,6 +181,7 @@ fn watch(
         stop_timeout_ms: plan.stop_timeout_ms,
     };
     let verdict = monitor::run(launched, signals, &mut sink, &mut teller, &terms)?;
+    plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
     conclude(&verdict, &mut sink, &mut teller);
     if !args.rm {
         teller.write_status();

@@ -55,7 +55,7 @@ fn unified(v2: &Hierarchy, hierarchies: &Hierarchies) -> UnifiedFacts {
     UnifiedFacts { own_group, own, root }
 }
 
-fn group(dir: &Path) -> GroupFacts {
+pub(super) fn group(dir: &Path) -> GroupFacts {
     // The type file is in every group but the root (cgroup-v2.rst).
     let kind = read_bounded(&dir.join("cgroup.type"));
     GroupFacts {
@@ -69,13 +69,13 @@ fn group(dir: &Path) -> GroupFacts {
     }
 }
 
-fn words(path: &Path) -> Vec<String> {
+pub(super) fn words(path: &Path) -> Vec<String> {
     let text = read_bounded(path).unwrap_or_default();
     String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()
 }
 
 /// systemd marks what it delegates; `trusted.` is readable by root alone, `user.` is set since version 251.
-fn delegated(dir: &Path) -> bool {
+pub(super) fn delegated(dir: &Path) -> bool {
     let Ok(dir) = File::open(dir) else { return false };
     [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| xattr::is_one(dir.as_fd(), name))
 }

@@ -98,6 +98,7 @@ pub(super) fn assign(
     (host, started): (&Host, Started),
     (cgroup, unit): (&CgroupPlan, &str),
 ) -> Result<(), Refusal> {
+    let started = if host.service.is_some() { Started::Service } else { started };
     let refused = |reason: &str| {
         let path = format!("app.{}.log.driver", spec.name);
         let message = format!("output of app `{}` cannot be kept as asked: {reason}", spec.name);

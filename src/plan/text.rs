@@ -42,6 +42,7 @@ fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
     match plan.driver {
         Driver::Cgroupfs => writeln!(out, "  driver     cgroupfs")?,
         Driver::Systemd => writeln!(out, "  driver     systemd")?,
+        Driver::Service => writeln!(out, "  driver     service")?,
     }
     write_units(out, plan)?;
     writeln!(out, "  namespaces pid mnt uts ipc; each app its own mnt and cgroup")?;
@@ -62,6 +63,9 @@ fn write_pod(out: &mut String, plan: &Plan) -> fmt::Result {
 }
 
 fn write_units(out: &mut String, plan: &Plan) -> fmt::Result {
+    if let Some(service) = &plan.service {
+        return writeln!(out, "  unit       {}, delegated", service.unit);
+    }
     let Some(units) = &plan.units else { return Ok(()) };
     writeln!(out, "  unit       {}", units.slice)?;
     for property in &units.properties {

@@ -186,6 +186,7 @@ fn remove_groups(pod: &Pod, timeout: Duration) -> Result<()> {
     match pod.plan() {
         Ok(plan) => {
             remove_recorded(&plan.cgroup, deadline)?;
+            plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
             plan.units.iter().try_for_each(|units| scope::remove_recorded(units, &plan.cgroup, deadline))
         }
         // The plan is recorded before the first group is made: no plan and no event, no group.

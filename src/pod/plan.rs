@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::cgroup::plan::CgroupPlan;
 use crate::plan::Output;
-use crate::systemd::UnitPlan;
+use crate::systemd::{ServicePlan, UnitPlan};
 
 /// The part of `plan.json` that outlives the launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -18,6 +18,9 @@ pub struct PlanRecord {
     /// The units that systemd made, if it did.
     #[serde(default)]
     pub units: Option<UnitPlan>,
+    /// The service that it was.
+    #[serde(default)]
+    pub service: Option<ServicePlan>,
     /// How long the ordered stop may take; `None`: for ever.
     pub stop_timeout_ms: Option<u64>,
     /// Words for people and scripts.

@@ -26,6 +26,7 @@ mod look;
 mod memory;
 mod orphans;
 mod root;
+mod service;
 mod shipped;
 mod storms;
 mod sudden_death;

@@ -45,12 +45,12 @@ pub fn scope(lab: &Lab) -> String {
 }
 
 #[track_caller]
-fn systemctl(arguments: &[&str]) -> Ended {
+pub(crate) fn systemctl(arguments: &[&str]) -> Ended {
     Running::spawn(Command::new("systemctl").args(arguments)).wait()
 }
 
 /// Every group whose name holds this, in all hierarchies.
-fn groups(name: &str) -> Vec<PathBuf> {
+pub(crate) fn groups(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = dirs.pop() {

@@ -1,0 +1,268 @@
+//! A pod as a service of a real systemd: its limits bind the pod, its stop is the pod's, and nothing is left.
+//! CASES 29, 35.
+
+use std::path::{Path, PathBuf};
+
+use podrun_abi::event::{End, OomLevel};
+
+use crate::harness::{Lab, Running, bin_dir, pod, require, wait_until};
+use crate::systemd::{groups, systemctl};
+
+const APP: &str = "on-term 0 ; say up ; pause";
+const LIMITS: &str = "[pod.isolators]\nmemory-max = \"48MiB\"\npids-max = 40\n";
+
+fn open() -> Option<Lab> {
+    if require::systemd() { Lab::open() } else { None }
+}
+
+/// Its output is that of the service, where the test looks.
+fn app(name: &str, words: &str, keys: &str) -> String {
+    crate::harness::app(name, words, &format!("log.driver = \"inherit\"\n{keys}"))
+}
+
+/// A unit that is there as long as this value, and the pod of a lab is what it runs.
+struct Unit {
+    name: String,
+    output: PathBuf,
+}
+
+impl Unit {
+    /// `keys` are more lines below [Service].
+    fn install(lab: &Lab, keys: &str, manifest: &str) -> Self {
+        let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output") };
+        let text = format!(
+            "[Service]\nEnvironment=PODRUN_ROOT={} NO_COLOR=1\nExecStart={}/podrun run --no-log-prefix {}\n\
+             StandardOutput=append:{output}\nStandardError=append:{output}\nKillMode=mixed\n{keys}\n",
+            lab.root().display(),
+            bin_dir().display(),
+            lab.manifest(manifest).display(),
+            output = unit.output.display(),
+        );
+        // systemd looks for a unit that it has not loaded; a reload would take the labs' empty groups away.
+        std::fs::write(unit.file(), text).unwrap();
+        unit
+    }
+
+    fn file(&self) -> PathBuf {
+        Path::new("/run/systemd/system").join(&self.name)
+    }
+
+    fn systemctl(&self, verb: &str) -> crate::harness::Ended {
+        systemctl(&[verb, &self.name])
+    }
+
+    fn property(&self, name: &str) -> String {
+        systemctl(&["show", "--value", "-p", name, &self.name]).expect_code(0).stdout.trim().to_owned()
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        wait_until(&format!("`{text}` in the output"), || self.output().contains(text));
+    }
+
+    /// A file of a group of the service, or of the pod below it, by its names on v1 and v2.
+    #[track_caller]
+    fn value(&self, group: &str, files: [&str; 2]) -> String {
+        let all = groups(&self.name).into_iter().flat_map(|service| {
+            let below = std::fs::read_dir(&service).into_iter().flatten().flatten().map(|entry| entry.path());
+            let pods = below.filter(|path| path.file_name().is_some_and(|n| is_pod(&n.to_string_lossy())));
+            let pods: Vec<_> = pods.map(|path| path.join(group)).collect();
+            if group == ".." { vec![service] } else { pods }
+        });
+        let read = |dir: PathBuf| files.iter().find_map(|file| std::fs::read_to_string(dir.join(file)).ok());
+        let found: Vec<String> = all.filter_map(read).map(|text| text.trim().to_owned()).collect();
+        assert_eq!(found.len(), 1, "{files:?} of `{group}`: {found:?}");
+        found[0].clone()
+    }
+
+    /// The pod has ended in order, and systemd has nothing to complain of.
+    #[track_caller]
+    fn expect_gone(&self) {
+        wait_until("the service is inactive", || {
+            ["inactive", "failed"].contains(&self.property("ActiveState").as_str())
+        });
+        let state = (self.property("ActiveState"), self.property("Result"));
+        assert_eq!(state, ("inactive".to_owned(), "success".to_owned()), "{}", self.output());
+        self.expect_no_group();
+    }
+
+    #[track_caller]
+    fn expect_no_group(&self) {
+        wait_until("no group is left", || groups(&self.name).is_empty());
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        self.systemctl("stop");
+        self.systemctl("reset-failed");
+        let _ = std::fs::remove_file(self.file());
+    }
+}
+
+fn is_pod(name: &str) -> bool {
+    name.starts_with("podrun-") && !name.starts_with("podrun-launcher-")
+}
+
+#[test]
+fn service_without_delegation_is_told_what_to_add() {
+    let Some(lab) = open() else { return };
+    let unit = Unit::install(&lab, "", &pod("one", "", &[app("a", APP, "")]));
+    unit.systemctl("start").expect_code(0);
+    wait_until("the service fails", || unit.property("ActiveState") == "failed");
+    assert_eq!(unit.property("ExecMainStatus"), "125");
+    let output = unit.output();
+    let error = format!("cannot run a pod as service `{}`: systemd has not delegated its group", unit.name);
+    assert!(output.contains(&error) && output.contains("hint: add `Delegate=yes`"), "{output}");
+    assert_eq!(lab.pod_dirs(), Vec::<PathBuf>::new());
+}
+
+/// The unit's limits are the outer ones and can be changed while the pod runs; the manifest's stand one level below.
+#[test]
+fn limits_of_unit_and_manifest_both_hold_and_the_units_change_live() {
+    let Some(lab) = open() else { return };
+    let text = pod("one", LIMITS, &[app("a", APP, "isolators.memory-max = \"25MiB\"")]);
+    let unit = Unit::install(&lab, "Delegate=yes\nCPUWeight=50\nMemoryMax=64M\nTasksMax=60", &text);
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    let memory = ["memory.limit_in_bytes", "memory.max"];
+    let weight = ["cpu.shares", "cpu.weight"];
+    for (group, megabytes) in [("..", 64_u64), ("", 48), ("app-a", 25)] {
+        assert_eq!(unit.value(group, memory), (megabytes << 20).to_string(), "{group}");
+    }
+    assert_eq!(
+        (unit.value("..", ["pids.max"; 2]), unit.value("", ["pids.max"; 2])),
+        ("60".into(), "40".into())
+    );
+    assert!(["512", "50"].contains(&unit.value("..", weight).as_str()));
+    let change = ["set-property", "--runtime", &unit.name, "MemoryMax=56M", "CPUWeight=200"];
+    systemctl(&change).expect_code(0);
+    wait_until("the kernel has the new limits", || {
+        unit.value("..", memory) == (56_u64 << 20).to_string()
+            && ["2048", "200"].contains(&unit.value("..", weight).as_str())
+    });
+    assert_eq!(unit.value("app-a", memory), (25_u64 << 20).to_string());
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+    assert!(lab.outcome("a").stopped);
+}
+
+/// Everything of the pod is in the service's own group, in hierarchies that systemd does not manage as well.
+#[test]
+fn every_group_of_the_pod_is_below_the_services() {
+    let Some(lab) = open() else { return };
+    let text = pod("one", "", &[app("a", APP, "isolators.cpuset = \"0\"")]);
+    let unit = Unit::install(&lab, "Delegate=yes", &text);
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    assert_eq!(unit.value("app-a", ["cpuset.cpus", "cpuset.cpus"]), "0");
+    let id = lab.pod_dirs()[0].file_name().unwrap().to_string_lossy().into_owned();
+    let pods = groups(&format!("podrun-{id}"));
+    assert!(!pods.is_empty() && pods.iter().all(|g| g.parent().unwrap().ends_with(&unit.name)), "{pods:#?}");
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+}
+
+#[test]
+fn stop_and_restart_of_the_service_are_ordered_stops() {
+    let Some(lab) = open() else { return };
+    let apps = ["a", "b"].map(|name| {
+        let after = if name == "b" { "depends-on = [\"a\"]" } else { "" };
+        app(name, &format!("on-term 0 ; say {name}-up ; pause"), after)
+    });
+    let unit = Unit::install(&lab, "Delegate=yes", &pod("one", "", &apps));
+    unit.systemctl("start").expect_code(0);
+    let both = |times: usize| {
+        wait_until("both apps run", || {
+            ["a-up", "b-up"].iter().all(|w| unit.output().matches(w).count() == times)
+        });
+    };
+    both(1);
+    unit.systemctl("restart").expect_code(0);
+    both(2);
+    lab.call(&["gc"]).expect_code(0);
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+    assert_eq!(lab.stop_order(), ["b", "a"]);
+    assert_eq!([lab.end("a"), lab.end("b")], [End::Exited { code: 0 }; 2]);
+}
+
+#[test]
+fn code_of_a_failed_app_is_the_services_status() {
+    let Some(lab) = open() else { return };
+    let unit = Unit::install(&lab, "Delegate=yes", &pod("one", "", &[app("a", "exit 5", "")]));
+    unit.systemctl("start");
+    wait_until("the service fails", || unit.property("ActiveState") == "failed");
+    assert_eq!((unit.property("Result"), unit.property("ExecMainStatus")), ("exit-code".into(), "5".into()));
+    unit.expect_no_group();
+}
+
+/// Everything dies with the launcher, and the next start is not hindered by what it has left.
+#[test]
+fn killed_launcher_leaves_nothing_that_the_next_start_minds() {
+    let Some(lab) = open() else { return };
+    let text = pod("one", "", &[app("a", APP, "isolators.cpuset = \"0\"")]);
+    let unit = Unit::install(&lab, "Delegate=yes", &text);
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    systemctl(&["kill", "--kill-who=main", "--signal=KILL", &unit.name]).expect_code(0);
+    wait_until("the service fails", || unit.property("ActiveState") == "failed");
+    unit.systemctl("start").expect_code(0);
+    wait_until("it is up again", || unit.output().matches("up").count() == 2);
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+}
+
+/// CASES 35: the manifest says nothing, the unit's limit holds for the sum of the apps.
+#[test]
+fn sum_over_the_units_limit_is_told_as_the_pods_level() {
+    if !require::systemd() {
+        return;
+    }
+    let Some(lab) = Lab::open_alone() else { return };
+    let hog = |name| app(name, "alloc-hold 41943040", "");
+    let unit = Unit::install(&lab, "Delegate=yes\nMemoryMax=64M", &pod("one", "", &[hog("a"), hog("b")]));
+    unit.systemctl("start");
+    wait_until("the service fails", || unit.property("ActiveState") == "failed");
+    assert_eq!(unit.property("ExecMainStatus"), "137", "{}", unit.output());
+    let outcomes = [lab.outcome("a"), lab.outcome("b")];
+    let killed: Vec<_> = outcomes.iter().filter(|outcome| outcome.oom.is_some()).collect();
+    assert_eq!(killed.len(), 1, "one of them had to go: {outcomes:#?}");
+    assert_eq!(killed[0].oom, Some(OomLevel::Pod));
+    unit.expect_no_group();
+}
+
+/// systemd 254 and later start the launcher in a leaf of the service's group.
+#[test]
+fn launcher_in_a_subgroup_of_the_service_finds_the_services_own() {
+    let Some(lab) = open() else { return };
+    let keys = "Delegate=yes\nDelegateSubgroup=launcher\nMemoryMax=64M";
+    let text = pod("one", "", &[app("a", APP, "isolators.memory-max = \"25MiB\"")]);
+    let unit = Unit::install(&lab, keys, &text);
+    if unit.property("DelegateSubgroup").is_empty() {
+        crate::harness::sys::tell("not here: this test is about systemd 254 and later\n");
+        return;
+    }
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    assert_eq!(unit.value("app-a", ["memory.limit_in_bytes", "memory.max"]), (25_u64 << 20).to_string());
+    assert!(groups("launcher").iter().any(|group| group.parent().unwrap().ends_with(&unit.name)));
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+}
+
+/// A shell that somebody starts in a service has the variables of the service and is not it.
+#[test]
+fn child_of_a_service_is_no_service() {
+    let Some(lab) = open() else { return };
+    let path = lab.manifest(&pod(&lab.name(), "", &[app("a", "say up", "")]));
+    let script = format!("{}/podrun plan {} | cat", bin_dir().display(), path.display());
+    let mut command = std::process::Command::new("systemd-run");
+    command.args(["--quiet", "--pipe", "--wait", "-p", "Delegate=no", "sh", "-c", &script]);
+    let ended = Running::spawn(&mut command).wait().expect_code(0);
+    assert!(ended.stdout.contains("driver     systemd"), "{ended}");
+}
