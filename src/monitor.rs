@@ -6,6 +6,7 @@
 //! sees the closed socket and stops the pod in order.
 
 pub mod intent;
+pub mod notices;
 pub mod outlet;
 pub mod sink;
 pub mod teller;
@@ -142,7 +143,7 @@ fn obey(
                 let command = Command::Signal { apps: Vec::new(), signal, all_processes: false };
                 told(launch::tell(socket, command))?;
             }
-            Intent::Note(words) => sink.note(words),
+            Intent::Reload => teller.reload(sink),
             Intent::Dump => teller.dump(sink),
         }
     }

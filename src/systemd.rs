@@ -4,12 +4,13 @@
 //! [`crate::cgroup::cgroupfs`] as everywhere. [`units`] decides (pure), [`manager`] asks, [`scope`] brings a pod's
 //! units into being and proves that they are what the plan says, [`dirs`] does what systemd leaves out on v1.
 //! Nothing of that runs unless the plan names units: a start without systemd opens no connection. [`service`] is about a
-//! pod in a `.service`, for which nobody is asked.
+//! pod in a `.service`, for which nobody is asked, and [`notify`] says there how the pod is.
 
 mod connection;
 mod dirs;
 mod job;
 pub mod manager;
+pub mod notify;
 pub mod scope;
 pub mod service;
 pub mod units;

@@ -18,6 +18,7 @@ use crate::cli::{Globals, RunArgs, TextFormat};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
+use crate::monitor::notices::Notices;
 use crate::monitor::sink::{Foreground, Sink};
 use crate::monitor::teller::{Report, Teller};
 use crate::monitor::{self, Terms, Verdict};
@@ -30,6 +31,7 @@ use crate::pod::gc;
 use crate::pod::root::Root;
 use crate::pod::status::Status;
 use crate::sys::detach::{self, Side};
+use crate::systemd::notify::Notifier;
 
 /// Runs a pod and returns its exit code.
 ///
@@ -174,7 +176,10 @@ fn watch(
         .is_none()
         .then(|| Foreground::new(prefixer(globals, args, &names), stdout.as_fd(), stderr.as_fd()));
     let mut sink = Sink::new(fore, log_files(dir, plan, &launched)?);
-    let mut teller = Teller::new(dir, Status::new(names), daemon);
+    // With -d it was the caller that somebody has started.
+    let manager = if daemon.is_none() { Notifier::from_environment() } else { None };
+    let notices = Notices::new(manager, plan.stop_timeout_ms);
+    let mut teller = Teller::new(dir, Status::new(names), daemon, notices);
     let terms = Terms {
         deadline: waiting::deadline(args.timeout),
         decider: args.exit_code_from.clone(),

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | SIGTERM, SIGINT | first: the ordered stop; again: kill at once |
 //! | SIGQUIT | kill at once |
-//! | SIGHUP | the terminal went away: the ordered stop; else a note, no app has a reload action |
+//! | SIGHUP | the terminal went away: the ordered stop; else a reload, for which no app has an action |
 //! | SIGUSR1 | the state of the pod to standard error |
 //! | SIGUSR2, SIGWINCH | to the main process of every app |
 
@@ -23,8 +23,8 @@ pub enum Intent {
     Kill,
     /// Send this signal to the apps.
     Forward(i32),
-    /// Say something.
-    Note(&'static str),
+    /// Take up what has changed.
+    Reload,
     /// Say how the pod is.
     Dump,
 }
@@ -95,7 +95,7 @@ impl Rules {
             }
             SIGQUIT => Intent::Kill,
             SIGHUP if self.had_terminal && !has_terminal() => self.stop(": the terminal is gone"),
-            SIGHUP => Intent::Note("SIGHUP: no app has a reload action"),
+            SIGHUP => Intent::Reload,
             SIGUSR1 => Intent::Dump,
             other => Intent::Forward(other),
         }

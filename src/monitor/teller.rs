@@ -9,9 +9,10 @@ use podrun_abi::failure::{ExecFault, StartFailure, Step};
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use super::notices::Notices;
 use super::sink::Sink;
 use crate::pod::dir::PodDir;
-use crate::pod::status::Status;
+use crate::pod::status::{Phase, Status};
 
 /// How long `status.json` may be behind. A pod of a hundred apps starts with hundreds of records, and a pod that
 /// is over at once needs one status, not five.
@@ -54,6 +55,7 @@ pub struct Teller<'a> {
     /// Everything that happened so far.
     status: Status,
     daemon: Option<&'a mut File>,
+    notices: Notices,
     /// Since when `status.json` is behind.
     behind_since: Option<Instant>,
     /// Why an app did not start, for the report of `run -d`; the first one decides.
@@ -62,8 +64,8 @@ pub struct Teller<'a> {
 
 impl<'a> Teller<'a> {
     /// A teller over a pod that was just launched.
-    pub fn new(dir: &'a PodDir, status: Status, daemon: Option<&'a mut File>) -> Self {
-        Self { dir, status, daemon, behind_since: None, failure: None }
+    pub fn new(dir: &'a PodDir, status: Status, daemon: Option<&'a mut File>, notices: Notices) -> Self {
+        Self { dir, status, daemon, notices, behind_since: None, failure: None }
     }
 
     /// Reports to the caller of `run -d`, once.
@@ -84,6 +86,8 @@ impl<'a> Teller<'a> {
         let message = verdict.message.as_deref().unwrap_or("the pod ended before it was up");
         let (code, text) = self.failure.take().unwrap_or((verdict.code, format!("podrun: {message}\n")));
         self.answer(&Report::Failed { code, text });
+        let end = verdict.message.clone().unwrap_or_else(|| format!("ended with code {}", verdict.code));
+        self.notices.end(&end);
     }
 
     /// Takes a record of stage1. Lines for people go into the sink.
@@ -105,13 +109,32 @@ impl<'a> Teller<'a> {
                 if let Some(words) = self.status.bad_end(app) {
                     sink.note(&format!("{app} {words}"));
                 }
+                if self.status.phase == Phase::Running {
+                    self.notices.status(&self.summary());
+                }
             }
             Event::Up if self.failure.is_none() => {
                 let id = self.dir.id.to_string();
                 self.answer(&Report::Up { id });
+                self.notices.ready(&self.summary());
+            }
+            Event::PodStopping { .. } => {
+                let words = format!("stopping; {}", self.summary());
+                self.notices.stopping(&words, Instant::now());
             }
             _ => {}
         }
+    }
+
+    /// How the pod is, in a few words.
+    fn summary(&self) -> String {
+        format!("{} of {} apps run", self.status.running(), self.status.apps.len())
+    }
+
+    /// Somebody wants the pod to take up what has changed.
+    pub(super) fn reload(&self, sink: &mut Sink<'_>) {
+        sink.note("SIGHUP: no app has a reload action");
+        self.notices.reloaded();
     }
 
     /// How many apps run.
@@ -121,15 +144,21 @@ impl<'a> Teller<'a> {
 
     /// When [`Teller::tick`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.behind_by(), self.notices.deadline()].into_iter().flatten().min()
+    }
+
+    /// When `status.json` is to catch up.
+    fn behind_by(&self) -> Option<Instant> {
         self.behind_since.map(|since| since + STATUS_DELAY)
     }
 
-    /// Lets `status.json` catch up when it is time, and says whether it was.
+    /// Lets `status.json` catch up when it is time, and says whether it was; lets the service manager hear what is due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
-        let is_time = self.deadline().is_some_and(|at| at <= now);
+        let is_time = self.behind_by().is_some_and(|at| at <= now);
         if is_time {
             self.write_status();
         }
+        self.notices.tick(now);
         is_time
     }
 

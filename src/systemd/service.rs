@@ -1,8 +1,8 @@
 //! A pod in a `.service`: the service's own group is the pod's, and podrun is its main process.
 //!
 //! Nobody is asked for anything here: systemd has made the group and set its limits, podrun makes groups below it, as
-//! `Delegate=yes` allows. [`facts`] and [`ServicePlan::new`] are pure; [`ServicePlan::create`] and its undo make the same
-//! path in v1 hierarchies that systemd does not manage, so that no group of the pod is elsewhere.
+//! `Delegate=yes` allows. [`facts`] and [`ServicePlan::new`] are pure; [`ServicePlan::create`] and its undo make the
+//! same path in v1 hierarchies that systemd does not manage, so that no group of the pod is elsewhere.
 
 use std::fs;
 

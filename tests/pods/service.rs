@@ -20,16 +20,21 @@ fn app(name: &str, words: &str, keys: &str) -> String {
     crate::harness::app(name, words, &format!("log.driver = \"inherit\"\n{keys}"))
 }
 
+const NOTIFY: &str = "Type=notify\nNotifyAccess=main\nDelegate=yes";
+
 /// A unit that is there as long as this value, and the pod of a lab is what it runs.
 struct Unit {
     name: String,
     output: PathBuf,
+    /// systemd takes empty groups away that it does not know, at a reload that another test asks for: those of the lab.
+    keeper: Option<Running>,
 }
 
 impl Unit {
     /// `keys` are more lines below [Service].
     fn install(lab: &Lab, keys: &str, manifest: &str) -> Self {
-        let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output") };
+        let keeper = Some(Running::spawn(lab.command("sleep").arg("100000")));
+        let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output"), keeper };
         let text = format!(
             "[Service]\nEnvironment=PODRUN_ROOT={} NO_COLOR=1\nExecStart={}/podrun run --no-log-prefix {}\n\
              StandardOutput=append:{output}\nStandardError=append:{output}\nKillMode=mixed\n{keys}\n",
@@ -38,7 +43,7 @@ impl Unit {
             lab.manifest(manifest).display(),
             output = unit.output.display(),
         );
-        // systemd looks for a unit that it has not loaded; a reload would take the labs' empty groups away.
+        // systemd looks for a unit that it has not loaded, without a reload.
         std::fs::write(unit.file(), text).unwrap();
         unit
     }
@@ -101,6 +106,7 @@ impl Drop for Unit {
         self.systemctl("stop");
         self.systemctl("reset-failed");
         let _ = std::fs::remove_file(self.file());
+        self.keeper.take().into_iter().for_each(Running::kill);
     }
 }
 
@@ -215,6 +221,117 @@ fn killed_launcher_leaves_nothing_that_the_next_start_minds() {
     wait_until("it is up again", || unit.output().matches("up").count() == 2);
     unit.systemctl("stop").expect_code(0);
     unit.expect_gone();
+}
+
+/// Where nothing is said of it: the app's own stream, under the service's name.
+#[test]
+fn output_of_an_app_is_in_the_journal_below_the_service() {
+    let Some(lab) = open() else { return };
+    let apps = [crate::harness::app("a", APP, "")];
+    let unit = Unit::install(&lab, NOTIFY, &pod("one", "", &apps));
+    unit.systemctl("start").expect_code(0);
+    wait_until("podrun finds it", || lab.call(&["logs", "one"]).stdout.contains("up"));
+    let found =
+        Running::spawn(std::process::Command::new("journalctl").args(["-q", "-o", "cat", "-u", &unit.name]));
+    assert!(found.wait().stdout.lines().any(|line| line == "up"));
+    assert!(!unit.output().contains("up"), "{}", unit.output());
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+}
+
+/// CASES 29. `start` returns when systemd has heard that the pod is ready.
+#[test]
+fn service_is_active_when_every_app_was_started_and_tells_how_it_is() {
+    let Some(lab) = open() else { return };
+    let apps = [app("a", APP, ""), app("b", APP, "depends-on = [\"a\"]")];
+    let unit = Unit::install(&lab, NOTIFY, &pod("one", "", &apps));
+    unit.systemctl("start").expect_code(0);
+    assert!(lab.events_so_far().contains("\"up\""));
+    assert_eq!(unit.property("StatusText"), "2 of 2 apps run");
+    wait_until("both apps run", || unit.output().matches("up").count() == 2);
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+    assert_eq!(lab.stop_order(), ["b", "a"]);
+}
+
+#[test]
+fn service_whose_app_cannot_be_started_never_becomes_active() {
+    let Some(lab) = open() else { return };
+    let apps = "[app.a]\nrootfs = \"@ROOTFS@\"\nexec = [\"/none\"]\n".to_owned();
+    let unit = Unit::install(&lab, NOTIFY, &pod("one", "", &[apps]));
+    assert_ne!(unit.systemctl("start").code, 0);
+    let state = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
+    assert_eq!(state, ["failed", "exit-code", "127"], "{}", unit.output());
+    unit.expect_no_group();
+}
+
+/// The pod's own stop-timeout is longer than the unit's: systemd is asked for more time.
+#[test]
+fn stop_that_takes_longer_than_the_units_time_is_waited_for() {
+    let Some(lab) = open() else { return };
+    let apps = [app("a", "ignore-term ; say up ; sleep 8 ; exit 0", "stop-timeout = \"10m\"")];
+    let keys = format!("{NOTIFY}\nTimeoutStopSec=1");
+    let unit = Unit::install(&lab, &keys, &pod("one", "stop-timeout = \"20m\"", &apps));
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+    assert_eq!(lab.end("a"), End::Exited { code: 0 });
+}
+
+#[test]
+fn reload_is_answered() {
+    let Some(lab) = open() else { return };
+    let version = systemctl(&["--version"]).stdout;
+    let version: u32 = version.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap();
+    // Type=notify-reload came with 253; before it the unit says itself how it is told.
+    let keys = match version {
+        253.. => NOTIFY.replace("Type=notify", "Type=notify-reload"),
+        _ => format!("{NOTIFY}\nExecReload=kill -HUP $MAINPID"),
+    };
+    let unit = Unit::install(&lab, &keys, &pod("one", "", &[app("a", APP, "")]));
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    unit.systemctl("reload").expect_code(0);
+    unit.wait_for("SIGHUP: no app has a reload action");
+    wait_until("the service is active again", || unit.property("ActiveState") == "active");
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+}
+
+/// A launcher that stands still is noticed, and nothing of its pod survives it.
+#[test]
+fn watchdog_is_fed_until_the_launcher_stands_still() {
+    let Some(lab) = open() else { return };
+    let keys = format!("{NOTIFY}\nWatchdogSec=10\nTimeoutAbortSec=2");
+    let unit = Unit::install(&lab, &keys, &pod("one", "", &[app("a", APP, "")]));
+    unit.systemctl("start").expect_code(0);
+    let fed = || unit.property("WatchdogTimestampMonotonic").parse::<u64>().unwrap();
+    let first = fed();
+    wait_until("it is fed", || fed() > first);
+    assert_eq!(unit.property("ActiveState"), "active");
+    systemctl(&["kill", "--kill-who=main", "--signal=STOP", &unit.name]).expect_code(0);
+    wait_until("the service fails", || unit.property("ActiveState") == "failed");
+    assert_eq!(unit.property("Result"), "watchdog");
+    unit.expect_no_group();
+}
+
+#[test]
+fn variables_of_the_service_do_not_reach_an_app() {
+    let Some(lab) = open() else { return };
+    let unit = Unit::install(
+        &lab,
+        &format!("{NOTIFY}\nWatchdogSec=100"),
+        &pod("one", "", &[app("a", "env ; say up ; on-term 0 ; pause", "")]),
+    );
+    unit.systemctl("start").expect_code(0);
+    unit.wait_for("up");
+    let output = unit.output();
+    assert!(output.contains("PODRUN_APP"), "{output}");
+    for name in ["NOTIFY_SOCKET", "WATCHDOG", "LISTEN_", "SYSTEMD_EXEC_PID", "INVOCATION_ID"] {
+        assert!(!output.contains(name), "{output}");
+    }
+    unit.systemctl("stop").expect_code(0);
 }
 
 /// CASES 35: the manifest says nothing, the unit's limit holds for the sum of the apps.

@@ -70,7 +70,9 @@ fn app_that_may_mount_cannot_lift_its_own_limits() {
 
 /// `podrun run` as a unit of systemd, outside of the lab's groups.
 fn systemd_run(lab: &Lab, flags: &[&str], words: &[&str]) -> Command {
-    let path = lab.manifest(&pod("one", "", &[app("a", APP, LIMITED)]));
+    // The main process of a service would leave its apps' output to the journal.
+    let output = if flags.contains(&"--pipe") { "log.driver = \"inherit\"" } else { "" };
+    let path = lab.manifest(&pod("one", "", &[app("a", APP, &format!("{output}\n{LIMITED}"))]));
     let mut command = Command::new("systemd-run");
     command.arg("--quiet").args(flags).arg(format!("--setenv=PODRUN_ROOT={}", lab.root().display()));
     command.arg("--").arg(bin_dir().join("podrun")).arg("run").args(words).arg(path);
