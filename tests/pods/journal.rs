@@ -144,6 +144,8 @@ fn detached_pod_without_journald_is_kept_in_files() {
     let Some(lab) = open() else { return };
     let text = pod(&lab.name(), "", &[app("web", "say kept", "")]);
     without_journald(&lab, &run(&lab, &["-d", "--wait=exited"], &text)).expect_code(0);
+    // The launcher reports the end, and then ends itself.
+    lab.wait_until_empty();
     assert!(lab.pod_dirs()[0].join("log/web.stdout.0").exists());
     assert_eq!(lab.call(&["logs", "--no-log-prefix", &lab.name()]).expect_code(0).stdout, "kept\n");
     expect_nothing_left(&lab);
