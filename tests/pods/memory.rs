@@ -32,10 +32,7 @@ fn sum_over_the_pods_limit_is_told_as_the_pods_level() {
     let keys = "[pod.isolators]\nmemory-max = \"64MiB\"\nmemory-swap-max = \"0\"\n";
     let hog = |name| app(name, "alloc-hold 41943040", "isolators.memory-max = \"50MiB\"");
     lab.run(&pod("one", keys, &[hog("a"), hog("b")])).expect_code(137);
-    let outcomes = [lab.outcome("a"), lab.outcome("b")];
-    let killed: Vec<_> = outcomes.iter().filter(|outcome| outcome.oom.is_some()).collect();
-    assert_eq!(killed.len(), 1, "one of them had to go: {outcomes:#?}");
-    assert_eq!((killed[0].end, killed[0].oom), (KILLED, Some(OomLevel::Pod)));
+    lab.expect_oom_of_the_pod(["a", "b"]);
     let told = lab.call(&["status", "one"]).stdout;
     assert!(told.contains("oom-killed (the pod's limit)"), "{told}");
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use podrun_abi::event::{End, OomLevel};
+use podrun_abi::event::End;
 
 use crate::harness::{Lab, Running, bin_dir, pod, require, wait_until};
 use crate::systemd::{groups, systemctl};
@@ -346,10 +346,7 @@ fn sum_over_the_units_limit_is_told_as_the_pods_level() {
     unit.systemctl("start");
     wait_until("the service fails", || unit.property("ActiveState") == "failed");
     assert_eq!(unit.property("ExecMainStatus"), "137", "{}", unit.output());
-    let outcomes = [lab.outcome("a"), lab.outcome("b")];
-    let killed: Vec<_> = outcomes.iter().filter(|outcome| outcome.oom.is_some()).collect();
-    assert_eq!(killed.len(), 1, "one of them had to go: {outcomes:#?}");
-    assert_eq!(killed[0].oom, Some(OomLevel::Pod));
+    lab.expect_oom_of_the_pod(["a", "b"]);
     unit.expect_no_group();
 }
 

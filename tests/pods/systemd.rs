@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use podrun_abi::event::{End, OomLevel};
+use podrun_abi::event::End;
 
 use crate::harness::{Ended, Lab, Running, app, far, pod, require, runs, wait_until};
 
@@ -245,10 +245,7 @@ fn sum_over_the_slices_limit_is_told_as_the_pods_level() {
     let keys = "[pod.isolators]\nmemory-max = \"64MiB\"\n";
     let hog = |name| app(name, "alloc-hold 41943040", "isolators.memory-max = \"50MiB\"");
     start(&lab, &manifest(&lab, keys, &[hog("a"), hog("b")])).wait().expect_code(137);
-    let outcomes = [lab.outcome("a"), lab.outcome("b")];
-    let killed: Vec<_> = outcomes.iter().filter(|outcome| outcome.oom.is_some()).collect();
-    assert_eq!(killed.len(), 1, "one of them had to go: {outcomes:#?}");
-    assert_eq!(killed[0].oom, Some(OomLevel::Pod));
+    lab.expect_oom_of_the_pod(["a", "b"]);
     expect_nothing_left(&lab);
 }
 

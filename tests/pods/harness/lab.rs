@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use podrun_abi::event::{End, Event, Outcome, Record};
+use podrun_abi::event::{End, Event, OomLevel, Outcome, Record};
 
 use super::driver;
 use super::groups::Groups;
@@ -165,6 +165,17 @@ impl Lab {
             _ => None,
         });
         ended.unwrap_or_else(|| panic!("`{app}` has not ended: {events:#?}"))
+    }
+
+    /// The OOM killer took one of the two apps for the limit of the pod. Both, where the kernel is in need again before
+    /// the first one's memory has come back.
+    #[track_caller]
+    pub fn expect_oom_of_the_pod(&self, apps: [&str; 2]) {
+        let outcomes = apps.map(|app| self.outcome(app));
+        let killed: Vec<_> = outcomes.iter().filter(|outcome| outcome.oom.is_some()).collect();
+        assert!(!killed.is_empty(), "one of them had to go: {outcomes:#?}");
+        let (end, oom) = (End::Signaled { signal: libc::SIGKILL, core: false }, Some(OomLevel::Pod));
+        assert!(killed.iter().all(|outcome| (outcome.end, outcome.oom) == (end, oom)), "{outcomes:#?}");
     }
 
     #[track_caller]
