@@ -429,6 +429,31 @@ fn grace(text: &str) -> Result<Grace, String> {
     })
 }
 
+/// The command line `podrun run ...`, where nothing else need be defined.
+#[derive(Debug, Parser)]
+#[command(name = "podrun run")]
+struct RunCli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What was typed. To define all commands takes a fiftieth of a pod's start: `run` is tried alone, and whatever is not
+/// simply right is left to the whole definition, which says why.
+///
+/// # Errors
+///
+/// What is wrong with it, or the help that was asked for.
+pub fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    if arguments.get(1).is_some_and(|word| word == "run")
+        && let Ok(typed) = RunCli::try_parse_from(&arguments[1..])
+    {
+        return Ok(Cli { globals: typed.globals, command: Command::Run(typed.run) });
+    }
+    Cli::try_parse_from(arguments)
+}
+
 /// Whether `run` or `wait` was typed, also where the rest could not be understood: they pass on the codes of apps.
 #[must_use]
 pub fn passes_codes_on(arguments: &[OsString]) -> bool {
@@ -516,6 +541,36 @@ mod tests {
             let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
             assert_eq!(passes_codes_on(&arguments), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn run_alone_is_read_as_among_all_commands() {
+        let lines = [
+            "run shop.toml",
+            "run -d --rm --name two --wait=exited shop.toml --root /x --color never",
+            "run -e a=b --set app.a.user=0 --env-file x --only a --timeout 5s -t --driver cgroupfs -- -",
+            "run -dt shop.toml", // not together
+            "run",
+            "run --help",
+            "run -V",
+            "run --wait shop.toml",
+            "run a.toml b.toml",
+            "run --no-such shop.toml",
+            "run help",
+        ];
+        let mut right = 0;
+        for line in lines {
+            let arguments: Vec<OsString> = format!("podrun {line}").split(' ').map(Into::into).collect();
+            match (parse(&arguments), Cli::try_parse_from(&arguments)) {
+                (Ok(alone), Ok(among)) => {
+                    right += 1;
+                    assert_eq!(format!("{alone:?}"), format!("{among:?}"), "{line}");
+                }
+                (Err(alone), Err(among)) => assert_eq!(alone.to_string(), among.to_string(), "{line}"),
+                (alone, among) => panic!("{line}: {alone:?} and {among:?}"),
+            }
+        }
+        assert_eq!(right, 4);
     }
 
     #[test]

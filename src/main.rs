@@ -3,16 +3,15 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
-use podrun::cli::{self, Cli};
+use podrun::cli;
 use podrun::error::{self, EXIT_PODRUN_FAILED, EXIT_USAGE};
 use podrun::{commands, output};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let passes_codes_on = cli::passes_codes_on(&arguments);
-    let code = match Cli::try_parse_from(&arguments) {
+    let code = match cli::parse(&arguments) {
         Ok(cli) => commands::run(&cli).unwrap_or_else(|error| {
             output::write_stderr(&error::text(&error));
             error::exit_code(&error).unwrap_or(if passes_codes_on { EXIT_PODRUN_FAILED } else { 1 })
