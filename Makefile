@@ -33,7 +33,8 @@ hello: build
 # The pods of the tests are run by the release binaries: what is tested is what is shipped.
 test: build
 	tests/install-deps test
-	CARGO=$(CARGO) PODRUN_BIN_DIR=$(BIN) tests/lanes $(LANE) $(TEST)
+	# In place of the shell, which would outlive a make that is killed.
+	exec env CARGO=$(CARGO) PODRUN_BIN_DIR=$(BIN) tests/lanes $(LANE) $(TEST)
 
 bench: build
 	tests/install-deps bench
