@@ -192,4 +192,6 @@ fn detached_pod_has_nothing_to_inherit() {
     let path = lab.manifest(&pod("bg", "", &[app("web", "say up", "log.driver = \"inherit\"")]));
     let refused = lab.call(&["run", "-d", path.to_str().unwrap()]).expect_code(125);
     refused.expect_stderr(&["error[E0908]", "a pod in the background has no output to inherit"]);
+    // The launcher in the background tells before it ends.
+    lab.wait_until_empty();
 }
