@@ -83,7 +83,10 @@ fn start_with(parts: &Parts<'_>, program: &Program) -> anyhow::Result<Launched> 
     let mut units = plan.units.as_ref().map(|units| scope::create(units, &plan.cgroup)).transpose()?;
     match start_below(parts, program) {
         Ok(mut launched) => {
-            units.iter_mut().for_each(PodUnits::release);
+            if let Some(units) = &mut units {
+                units.release();
+                units.register_machine(&plan.pod, &plan.uuid(), launched.stage1.pid);
+            }
             launched.units = units;
             Ok(launched)
         }
@@ -234,6 +237,7 @@ fn boot_pod(plan: &Plan, dir: &PodDir) -> Pod {
         scratch: dir.path.to_string_lossy().into_owned(),
         exit_policy: plan.exit_policy,
         stop_timeout_ms: plan.stop_timeout_ms,
+        machine: plan.units.as_ref().map(|_| plan.uuid()),
     }
 }
 

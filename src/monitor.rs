@@ -6,6 +6,7 @@
 //! sees the closed socket and stops the pod in order.
 
 pub mod intent;
+pub mod journal;
 pub mod notices;
 pub mod outlet;
 pub mod sink;

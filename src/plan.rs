@@ -99,6 +99,9 @@ pub struct Plan {
     /// The service whose group is the pod's, when podrun is its main process.
     #[serde(default)]
     pub service: Option<ServicePlan>,
+    /// Whether what happens to the pod is told to the host's journal.
+    #[serde(default)]
+    pub has_journal: bool,
     /// Distinct root directories.
     pub roots: Vec<String>,
     /// Paths hidden in every app.
@@ -226,6 +229,7 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
         labels: spec.pod.labels.clone(),
         exit_policy: spec.pod.exit_policy,
         stop_timeout_ms: milliseconds(spec.pod.stop_timeout),
+        has_journal: host.has_journal,
         cgroup,
         units: made_by.units,
         service: made_by.service,
@@ -241,6 +245,20 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
 #[must_use]
 pub fn resolve_apps(spec: &Spec, host: &Host, request: &Request) -> Vec<AppPlan> {
     spec.apps.iter().filter_map(|app| resolve_app(app, spec, host, request, 0).ok()).collect()
+}
+
+/// The UUID of a pod, for those who know containers by one: it begins with the pod's id, and the rest is of this boot.
+fn uuid(id: &str, boot_id: &str) -> String {
+    let rest = boot_id.get(id.len()..).filter(|_| boot_id.len() == 36 && id.len() == 8);
+    format!("{id}{}", rest.unwrap_or("-0000-4000-8000-000000000000"))
+}
+
+impl Plan {
+    /// The pod's UUID, `container_uuid` in the environment of its apps.
+    #[must_use]
+    pub fn uuid(&self) -> String {
+        uuid(&self.id, &self.boot_id)
+    }
 }
 
 /// `--name` wins over the manifest.
@@ -284,7 +302,8 @@ fn resolve_app(
         return Err(vec![no_overlay(&app.name, reason)]);
     }
     let who = identity::resolve(app, facts)?;
-    let env = environment::resolve(app, pod_name(spec, request), &who, host)?;
+    let names = (pod_name(spec, request), uuid(&request.id, host.boot_id.as_deref().unwrap_or_default()));
+    let env = environment::resolve(app, (names.0, &names.1), &who, host)?;
     Ok(AppPlan {
         name: app.name.clone(),
         argv: app.exec.clone(),

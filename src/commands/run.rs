@@ -18,6 +18,7 @@ use crate::cli::{Globals, RunArgs, TextFormat};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
+use crate::monitor::journal::Journal;
 use crate::monitor::notices::Notices;
 use crate::monitor::sink::{Foreground, Sink};
 use crate::monitor::teller::{Report, Teller};
@@ -179,7 +180,7 @@ fn watch(
     // With -d it was the caller that somebody has started.
     let manager = if daemon.is_none() { Notifier::from_environment() } else { None };
     let notices = Notices::new(manager, plan.stop_timeout_ms);
-    let mut teller = Teller::new(dir, Status::new(names), daemon, notices);
+    let mut teller = Teller::new(dir, Status::new(names), daemon, notices).telling(Journal::of(plan));
     let terms = Terms {
         deadline: waiting::deadline(args.timeout),
         decider: args.exit_code_from.clone(),

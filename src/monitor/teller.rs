@@ -9,6 +9,7 @@ use podrun_abi::failure::{ExecFault, StartFailure, Step};
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use super::journal::Journal;
 use super::notices::Notices;
 use super::sink::Sink;
 use crate::pod::dir::PodDir;
@@ -55,6 +56,7 @@ pub struct Teller<'a> {
     /// Everything that happened so far.
     status: Status,
     daemon: Option<&'a mut File>,
+    journal: Option<Journal>,
     notices: Notices,
     /// Since when `status.json` is behind.
     behind_since: Option<Instant>,
@@ -65,7 +67,13 @@ pub struct Teller<'a> {
 impl<'a> Teller<'a> {
     /// A teller over a pod that was just launched.
     pub fn new(dir: &'a PodDir, status: Status, daemon: Option<&'a mut File>, notices: Notices) -> Self {
-        Self { dir, status, daemon, notices, behind_since: None, failure: None }
+        Self { dir, status, daemon, notices, journal: None, behind_since: None, failure: None }
+    }
+
+    /// Tells the host's journal as well.
+    #[must_use]
+    pub fn telling(self, journal: Option<Journal>) -> Self {
+        Self { journal, ..self }
     }
 
     /// Reports to the caller of `run -d`, once.
@@ -81,6 +89,7 @@ impl<'a> Teller<'a> {
             let cause = verdict.message.clone().unwrap_or_else(|| "stage1 is gone without a word".to_owned());
             let record = self.dir.append(Event::PodLost { cause });
             self.status.apply(&record);
+            self.journal.iter().for_each(|journal| journal.tell(&record, &self.status));
         }
         self.behind_since.get_or_insert_with(Instant::now);
         let message = verdict.message.as_deref().unwrap_or("the pod ended before it was up");
@@ -93,6 +102,7 @@ impl<'a> Teller<'a> {
     /// Takes a record of stage1. Lines for people go into the sink.
     pub(super) fn record(&mut self, record: &Record, sink: &mut Sink<'_>) {
         self.status.apply(record);
+        self.journal.iter().for_each(|journal| journal.tell(record, &self.status));
         self.behind_since.get_or_insert_with(Instant::now);
         match &record.event {
             Event::StartFailed { app, failure } => {

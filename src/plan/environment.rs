@@ -9,14 +9,14 @@ use crate::spec::AppSpec;
 /// The usual six directories.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// PATH, what the app's passwd file says of its user, podrun's own three, then the env files in order, then
+/// PATH, what the app's passwd file says of its user, podrun's own four, then the env files in order, then
 /// the manifest's `env`. A later value replaces an earlier one in its place.
 ///
 /// # Errors
 /// An env file that cannot be read or parsed.
 pub fn resolve(
     app: &AppSpec,
-    pod: &str,
+    (pod, uuid): (&str, &str),
     who: &Who,
     host: &Host,
 ) -> Result<Vec<(String, String)>, Vec<Refusal>> {
@@ -32,6 +32,7 @@ pub fn resolve(
         None => set(&mut env, "HOME", "/"),
     }
     set(&mut env, "container", "podrun");
+    set(&mut env, "container_uuid", uuid);
     set(&mut env, "PODRUN_POD", pod);
     set(&mut env, "PODRUN_APP", &app.name);
     let mut refusals = Vec::new();

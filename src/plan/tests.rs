@@ -144,6 +144,11 @@ fn the_environment_is_made_from_nothing_and_the_manifest_wins() {
     web.env = BTreeMap::from([("A".to_owned(), "manifest".to_owned()), ("HOME".to_owned(), "/x".to_owned())]);
     let plan = planned(&spec(vec![web]), Some("other")).unwrap();
     let env: Vec<String> = plan.apps[0].env.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let uuid = format!("container_uuid={}", plan.uuid());
+    assert!(
+        uuid.starts_with("container_uuid=0badcafe-") && uuid.len() == "container_uuid=".len() + 36,
+        "{uuid}"
+    );
     let expected = [
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME=/x",
@@ -151,6 +156,7 @@ fn the_environment_is_made_from_nothing_and_the_manifest_wins() {
         "LOGNAME=web",
         "SHELL=/bin/false",
         "container=podrun",
+        &uuid,
         "PODRUN_POD=other",
         "PODRUN_APP=web",
         "A=manifest",

@@ -136,6 +136,20 @@ impl Connection {
         }
     }
 
+    /// Calls a method and lets the answer be whatever it is.
+    ///
+    /// # Errors
+    /// What happened to the connection.
+    pub(super) fn post<B: Serialize + DynamicType>(
+        &mut self,
+        target: Target<'_>,
+        body: &B,
+        deadline: Instant,
+    ) -> anyhow::Result<()> {
+        self.serial += 1;
+        self.write(&wire::call(self.serial, target, body)?, deadline)
+    }
+
     fn answer(&mut self, serial: u32, deadline: Instant) -> anyhow::Result<Incoming> {
         loop {
             let message = self.receive(deadline)?;

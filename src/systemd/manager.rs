@@ -20,6 +20,9 @@ use super::wire::{Incoming, Target};
 /// late, and one second was too little for others (runc#2614).
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a message may wait for room that nobody waits to be answered; the socket takes it at once.
+const POST: Duration = Duration::from_millis(100);
+
 const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -243,6 +246,23 @@ impl Manager {
         body: &B,
     ) -> anyhow::Result<Incoming> {
         self.connection.call(target, body, earlier(self.patience, self.until))
+    }
+
+    /// Tells systemd-machined of a container, whose unit is the one that its leader is in, without waiting: what it says
+    /// to that changes nothing.
+    ///
+    /// # Errors
+    /// What happened to the connection.
+    pub(super) fn register_machine(&mut self, name: &str, uuid: &[u8], leader: i32) -> anyhow::Result<()> {
+        let target = Target {
+            destination: "org.freedesktop.machine1",
+            path: "/org/freedesktop/machine1",
+            interface: "org.freedesktop.machine1.Manager",
+            method: "RegisterMachine",
+        };
+        // No root directory: an app has one, a pod has not.
+        let body = (name, uuid, "podrun", "container", leader.cast_unsigned(), "");
+        self.connection.post(target, &body, Instant::now() + POST)
     }
 
     /// For a poll: readable when [`Manager::told`] may have something.

@@ -111,6 +111,21 @@ impl PodUnits {
         }
     }
 
+    /// Tells systemd-machined of the pod, so that `machinectl` knows it. Best effort: it is a convenience, and there may
+    /// be none. It forgets the pod by itself when the scope is gone.
+    pub fn register_machine(&mut self, name: &str, uuid: &str, stage1: i32) {
+        let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
+        let Ok(number) = u128::from_str_radix(&digits, 16) else { return };
+        let posted = self
+            .manager
+            .as_mut()
+            .map(|manager| manager.register_machine(name, &number.to_be_bytes(), stage1));
+        // Half a message would make nonsense of the next one.
+        if matches!(posted, Some(Err(_))) {
+            self.manager = None;
+        }
+    }
+
     /// For a poll: readable when [`PodUnits::told`] may have something.
     #[must_use]
     pub fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {

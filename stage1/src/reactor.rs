@@ -26,7 +26,7 @@ use crate::handover::Handles;
 use crate::process::{Process, Surroundings};
 use crate::reap::{Left, reap};
 use crate::report::Reporter;
-use crate::signals::SIGRTMIN_3;
+use crate::signals::{SIGRTMIN_3, SIGRTMIN_4};
 use crate::spawn::{Job, Progress};
 use crate::supervisor::{Action, AppIndex, Event, Reach, Supervisor};
 use crate::sys::process::SharedBytes;
@@ -166,7 +166,7 @@ impl<'a> Reactor<'a> {
             match info.ssi_signo.cast_signed() {
                 libc::SIGCHLD => children = true,
                 libc::SIGQUIT if outside => self.pending.push_back(Event::Kill(Vec::new())),
-                libc::SIGTERM | libc::SIGINT | SIGRTMIN_3 if outside => {
+                libc::SIGTERM | libc::SIGINT | SIGRTMIN_3 | SIGRTMIN_4 if outside => {
                     self.pending.push_back(Event::Stop(Vec::new(), None));
                 }
                 _ => {}

@@ -10,11 +10,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, mkdirat, stat};
-use nix::unistd::{chdir, fchdir, mkdir, symlinkat};
+use nix::unistd::{chdir, fchdir, mkdir, symlinkat, write};
 use podrun_abi::boot::{App, Boot, CgroupView, RootMode};
 use podrun_abi::failure::{StartFailure, Step};
 
@@ -41,6 +41,10 @@ pub fn enter(boot: &Boot, app: &App, progress: Progress) -> Result<(), StartFail
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).or_fail(Step::Unshare, "")?;
     progress.reach(Step::MountRoot);
     let root = Root::mount(boot, app)?;
+    if let (Some(uuid), RootMode::Overlay) = (&boot.pod.machine, app.root.mode) {
+        // A root in which they cannot be made is one that says nothing of its container.
+        let _ = root.describe_container(uuid);
+    }
     progress.reach(Step::MountProc);
     root.mount_on("proc", &Filesystem::new("proc", CLOSED, ""), Step::MountProc)?;
     progress.reach(Step::MountDev);
@@ -115,6 +119,19 @@ impl Root {
             }
             opened => opened,
         }
+    }
+
+    /// The files by which systemd's container interface tells programs where they are. They are in the layer that goes
+    /// with the app; in a directory of the host they would stay.
+    fn describe_container(&self, uuid: &str) -> Result<(), Errno> {
+        self.open("run")?;
+        let directory = self.open("run/host")?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        for (name, text) in [("container-manager", "podrun"), ("container-uuid", uuid)] {
+            let file = openat(&directory, name, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o444))?;
+            write(&file, format!("{text}\n").as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Mounts on a directory of the root and makes what was mounted the working directory.

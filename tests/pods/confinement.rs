@@ -43,6 +43,9 @@ fn environment_is_exactly_the_documented_one() {
         "env USER=\"web\"",
         "env container=\"podrun\"",
     ];
+    let uuid = got.pop_if(|line| line.starts_with("env container_uuid=\"")).expect("the pod's UUID");
+    let id = lab.pod_dirs()[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(uuid.starts_with(&format!("env container_uuid=\"{id}-")), "{uuid}");
     assert_eq!(got, wanted);
 }
 

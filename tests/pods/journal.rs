@@ -195,3 +195,24 @@ fn detached_pod_has_nothing_to_inherit() {
     // The launcher in the background tells before it ends.
     lab.wait_until_empty();
 }
+
+/// Of its whole life, in order; and under the pod's unit, where `journalctl -u` looks.
+#[test]
+fn events_of_a_pod_are_entries_with_its_name() {
+    let Some(lab) = open() else { return };
+    let text = pod(&lab.name(), "", &[app("web", "exit 3", "")]);
+    Running::spawn(&mut run(&lab, &[], &text)).wait().expect_code(3);
+    let own = || entries(&[format!("PODRUN_POD={}", lab.name())]);
+    wait_until("the journal has the pod's end", || {
+        own().iter().any(|entry| entry["PODRUN_EVENT"] == "pod-ended")
+    });
+    let told = own();
+    let events: Vec<&str> = told.iter().filter_map(|entry| entry["PODRUN_EVENT"].as_str()).collect();
+    assert_eq!(events, ["started", "up", "ended", "pod-ended"], "{told:#?}");
+    let ended = told.iter().find(|entry| entry["PODRUN_EVENT"] == "ended").unwrap();
+    assert_eq!((&ended["PODRUN_APP"], &ended["PRIORITY"]), (&"web".into(), &"4".into()));
+    assert!(ended["MESSAGE"].as_str().unwrap().contains("app web exited 3"), "{ended}");
+    let by_unit = entries(&[format!("OBJECT_SYSTEMD_UNIT={}", scope(&lab))]);
+    assert_eq!(by_unit.len(), events.len());
+    expect_nothing_left(&lab);
+}

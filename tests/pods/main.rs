@@ -23,6 +23,7 @@ mod json;
 mod lifecycle;
 mod limits;
 mod look;
+mod machine;
 mod memory;
 mod orphans;
 mod root;

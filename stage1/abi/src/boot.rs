@@ -49,6 +49,8 @@ pub struct Pod {
     /// How long the ordered stop of the whole pod may take before everything is killed, in milliseconds;
     /// `None`: no limit beyond those of the apps.
     pub stop_timeout_ms: Option<u64>,
+    /// The pod's UUID, where systemd knows it as a machine: `/run/host` of the apps says so too.
+    pub machine: Option<String>,
 }
 
 /// When the pod ends by itself.

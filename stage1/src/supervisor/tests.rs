@@ -45,6 +45,7 @@ impl Bench {
             scratch: "/".into(),
             exit_policy,
             stop_timeout_ms: Some(5000),
+            machine: None,
         };
         Self { table: Supervisor::new(&pod, plans), now: Instant::now(), log: vec![] }
     }

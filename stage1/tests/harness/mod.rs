@@ -105,6 +105,7 @@ pub fn boot(apps: Vec<App>) -> Boot {
             scratch: String::new(),
             exit_policy: ExitPolicy::Essential,
             stop_timeout_ms: None,
+            machine: None,
         },
         roots: vec![],
         journal: None,

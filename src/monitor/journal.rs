@@ -1,0 +1,173 @@
+//! [`Journal`]: what happens to a pod as entries of the host's journal, by journald's native protocol.
+//!
+//! One datagram for an entry, never waited for: a journal that does not keep up misses entries, and the pod's own account
+//! (`events.jsonl`) does not. docs/logging.md has the list of events.
+
+use std::os::unix::net::UnixDatagram;
+
+use podrun_abi::event::{Event, Record};
+
+use crate::plan::Plan;
+use crate::plan::output::JOURNAL;
+use crate::pod::status::Status;
+use crate::pod::status::words::signal_name;
+
+/// A message is cut there, so that an entry always fits into a datagram.
+const MESSAGE_BYTES_MAX: usize = 4096;
+const ERROR: u8 = 3;
+const WARNING: u8 = 4;
+const NOTICE: u8 = 5;
+const INFO: u8 = 6;
+
+/// Where the entries of one pod go.
+pub struct Journal {
+    socket: UnixDatagram,
+    pod: String,
+    id: String,
+    /// The pod's unit, under which `journalctl -u` shows the entries.
+    unit: Option<String>,
+}
+
+impl Journal {
+    /// `None`: the pod has nothing to do with the journal, or there is none.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Option<Self> {
+        if !plan.has_journal {
+            return None;
+        }
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        let unit = plan.units.as_ref().map(|units| units.scope.clone());
+        Some(Self { socket, pod: plan.pod.clone(), id: plan.id.clone(), unit })
+    }
+
+    /// Tells of a record; the status has it already.
+    pub fn tell(&self, record: &Record, status: &Status) {
+        let Some(entry) = entry(&record.event, &self.pod, status) else { return };
+        let mut bytes = Vec::with_capacity(512);
+        field(&mut bytes, "MESSAGE", &entry.message);
+        field(&mut bytes, "PRIORITY", &entry.priority.to_string());
+        field(&mut bytes, "SYSLOG_IDENTIFIER", "podrun");
+        field(&mut bytes, "PODRUN_EVENT", entry.event);
+        field(&mut bytes, "PODRUN_POD", &self.pod);
+        field(&mut bytes, "PODRUN_ID", &self.id);
+        entry.app.into_iter().for_each(|app| field(&mut bytes, "PODRUN_APP", app));
+        self.unit.iter().for_each(|unit| field(&mut bytes, "OBJECT_SYSTEMD_UNIT", unit));
+        // EAGAIN: the journal does not keep up. Nobody waits for it.
+        let _ = self.socket.send_to(&bytes, format!("{JOURNAL}/socket"));
+    }
+}
+
+/// What an entry says.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry<'a> {
+    event: &'static str,
+    app: Option<&'a str>,
+    priority: u8,
+    message: String,
+}
+
+/// `None` for what is of no interest beside the others.
+fn entry<'a>(event: &'a Event, pod: &str, status: &Status) -> Option<Entry<'a>> {
+    let state = |app: &str| status.app(app).map(|app| app.words()).unwrap_or_default();
+    let of_app = |event, app: &'a str, priority, words: String| {
+        Some(Entry { event, app: Some(app), priority, message: format!("pod {pod}: {words}") })
+    };
+    let of_pod = |event, priority, words: String| {
+        Some(Entry { event, app: None, priority, message: format!("pod {pod} {words}") })
+    };
+    match event {
+        Event::Booted => None,
+        Event::BootFailed { failure } => of_pod("boot-failed", ERROR, format!("was not built: {failure}")),
+        Event::Started { app, pid } => {
+            of_app("started", app, INFO, format!("app {app} has started (pid {pid})"))
+        }
+        Event::StartFailed { app, failure } => {
+            of_app("start-failed", app, ERROR, format!("cannot start app {app}: {failure}"))
+        }
+        Event::Up => of_pod("up", NOTICE, "is up".to_owned()),
+        Event::Stopping { app, signal } => {
+            of_app("stopping", app, INFO, format!("stopping app {app} with {}", signal_name(*signal)))
+        }
+        Event::Ended { app, .. } => {
+            let priority = if status.bad_end(app).is_some() { WARNING } else { INFO };
+            of_app("ended", app, priority, format!("app {app} {}", state(app)))
+        }
+        Event::PodStopping { .. } => of_pod("pod-stopping", NOTICE, format!("is {}", status.phase.words())),
+        Event::Unkillable { app, .. } => {
+            of_app("unkillable", app, ERROR, format!("app {app} is {}", state(app)))
+        }
+        Event::PodEnded { code, .. } => {
+            let priority = if *code == 0 { NOTICE } else { WARNING };
+            of_pod("pod-ended", priority, format!("has ended: {}", status.phase.words()))
+        }
+        Event::PodLost { cause } => of_pod("pod-lost", ERROR, format!("was lost: {cause}")),
+    }
+}
+
+/// A value with a newline has its length before it (systemd's "Native Journal Protocol").
+fn field(bytes: &mut Vec<u8>, name: &str, value: &str) {
+    let end = (0..=MESSAGE_BYTES_MAX.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
+    let value = end.and_then(|end| value.get(..end)).unwrap_or_default();
+    bytes.extend_from_slice(name.as_bytes());
+    if value.contains('\n') {
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        bytes.push(b'=');
+    }
+    bytes.extend_from_slice(value.as_bytes());
+    bytes.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use podrun_abi::event::{End, Outcome, StopReason};
+
+    use super::*;
+    use crate::pod::events::stamp;
+
+    #[test]
+    fn fields_are_lines_unless_they_hold_some() {
+        let mut bytes = Vec::new();
+        field(&mut bytes, "A", "b=c");
+        field(&mut bytes, "D", "e\nf");
+        assert_eq!(bytes, b"A=b=c\nD\n\x03\0\0\0\0\0\0\0e\nf\n");
+        bytes.clear();
+        field(&mut bytes, "A", &"ä".repeat(MESSAGE_BYTES_MAX));
+        assert_eq!(bytes.len(), "A=\n".len() + MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn entries_say_what_the_status_says() {
+        let mut status = Status::new(vec!["web".to_owned()]);
+        let mut tell = |event: Event| {
+            status.apply(&stamp(event.clone()));
+            let entry = entry(&event, "shop", &status);
+            entry.map(|entry| (entry.event, entry.app.map(str::to_owned), entry.priority, entry.message))
+        };
+        let outcome = |code| Outcome {
+            end: End::Exited { code },
+            oom: None,
+            stopped: false,
+            timed_out: false,
+            memory_peak_bytes: None,
+            cpu_used_ns: None,
+            ran_ms: 5,
+        };
+        let web = || Some("web".to_owned());
+        assert_eq!(tell(Event::Booted), None);
+        let started = tell(Event::Started { app: "web".into(), pid: 7 });
+        assert_eq!(started, Some(("started", web(), INFO, "pod shop: app web has started (pid 7)".into())));
+        assert_eq!(tell(Event::Up), Some(("up", None, NOTICE, "pod shop is up".into())));
+        let (event, app, priority, message) =
+            tell(Event::Ended { app: "web".into(), outcome: outcome(3) }).unwrap();
+        assert_eq!((event, app, priority), ("ended", web(), WARNING));
+        assert!(message.starts_with("pod shop: app web exited 3"), "{message}");
+        let reason = StopReason::AppFailed { app: "web".into() };
+        let (event, _, priority, message) =
+            tell(Event::PodEnded { code: 3, reason, decided_by: web() }).unwrap();
+        assert_eq!((event, priority), ("pod-ended", WARNING));
+        assert_eq!(message, "pod shop has ended: exited 3 (app `web`)");
+    }
+}
