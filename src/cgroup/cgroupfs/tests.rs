@@ -491,9 +491,9 @@ fn kill_by_the_groups_own_limit_moves_its_counters_and_not_the_pods() {
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             gauge.key.as_ref().map_or_else(|| text.trim().parse().ok(), |key| keyed(&text, key)).unwrap()
         };
-        // The shell waits on its input until it is in the group, then reads more than the group may hold.
+        // The shell waits on its input until it is in the group, then its child wants more than the group may hold.
         let mut child = Command::new("/bin/sh")
-            .args(["-c", "read go; x=$(tr '\\0' x < /dev/zero | head -c 60000000); sleep 60"])
+            .args(["-c", "read go; dd if=/dev/zero of=/dev/null bs=60M count=1; sleep 60"])
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -504,7 +504,7 @@ fn kill_by_the_groups_own_limit_moves_its_counters_and_not_the_pods() {
         let deadline = soon(60_000);
         while read(kills, &files) == 0 {
             assert!(Instant::now() < deadline, "nothing was killed");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(2));
         }
         let hits = cgroup.oom_hits.as_ref().map(|gauge| read(gauge, &files));
         if has_v1() && swap.is_some() {
