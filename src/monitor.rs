@@ -7,6 +7,7 @@
 
 pub mod intent;
 pub mod journal;
+pub mod journal_lines;
 pub mod notices;
 pub mod outlet;
 pub mod sink;
@@ -188,7 +189,7 @@ fn stop(
         count => format!("{count} apps"),
     };
     let time = terms.stop_timeout_ms.map(|time| format!(" (up to {})", span(time))).unwrap_or_default();
-    sink.note(&format!("stopping {apps}{time}{why}"));
+    sink.note_event(&format!("stopping {apps}{time}{why}"));
     told(launch::tell(socket, Command::Stop { apps: Vec::new(), timeout_ms: None }))
 }
 

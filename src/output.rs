@@ -4,6 +4,7 @@
 //! error: standard output is then done with, as everything that mattered was done before. Output of the apps
 //! goes through [`prefix`] in the foreground and through [`log_file`] when nobody is there to read it.
 
+pub mod journal;
 pub mod log_file;
 pub mod log_json;
 pub mod prefix;

@@ -19,13 +19,16 @@ use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched, Stream};
 use crate::monitor::intent::Signals;
 use crate::monitor::journal::Journal;
+use crate::monitor::journal_lines::{JournalLines, Source};
 use crate::monitor::notices::Notices;
 use crate::monitor::sink::{Foreground, Sink};
 use crate::monitor::teller::{Report, Teller};
 use crate::monitor::{self, Terms, Verdict};
+use crate::output::journal;
 use crate::output::log_file::{Bounds, LogFile};
 use crate::output::prefix::{Outputs, Prefixer, Style};
 use crate::output::{write_stderr, write_stdout};
+use crate::plan::output::JOURNAL;
 use crate::plan::{Output, Plan, Request};
 use crate::pod::dir::PodDir;
 use crate::pod::gc;
@@ -177,6 +180,9 @@ fn watch(
         .is_none()
         .then(|| Foreground::new(prefixer(globals, args, &names), stdout.as_fd(), stderr.as_fd()));
     let mut sink = Sink::new(fore, log_files(dir, plan, &launched)?);
+    if daemon.is_none() {
+        sink = sink.through(journal_lines(args, plan));
+    }
     // With -d it was the caller that somebody has started.
     let manager = if daemon.is_none() { Notifier::from_environment() } else { None };
     let notices = Notices::new(manager, plan.stop_timeout_ms);
@@ -217,6 +223,20 @@ fn log_files(dir: &PodDir, plan: &Plan, launched: &Launched) -> anyhow::Result<V
         LogFile::create(&dir.log_dir()?, &format!("{}.{stream}", app.name), bounds).map(Some)
     };
     launched.outputs.iter().map(file).collect()
+}
+
+/// What goes to the journal because our standard error does: its lines and, where it is the same stream, those of standard
+/// output. Who asks for another form of lines gets that.
+fn journal_lines(args: &RunArgs, plan: &Plan) -> Option<JournalLines> {
+    let variable = std::env::var("JOURNAL_STREAM").ok()?;
+    let takes =
+        [journal::is_stream(&variable, std::io::stdout()), journal::is_stream(&variable, std::io::stderr())];
+    if !takes[1] || args.log_format == TextFormat::Json || args.timestamps {
+        return None;
+    }
+    let apps = plan.apps.iter().map(|app| app.name.clone()).collect();
+    let source = Source { pod: plan.pod.clone(), id: plan.id.clone(), apps };
+    JournalLines::new(JOURNAL, source, takes)
 }
 
 fn prefixer(globals: &Globals, args: &RunArgs, names: &[String]) -> Prefixer {

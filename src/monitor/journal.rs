@@ -1,23 +1,17 @@
-//! [`Journal`]: what happens to a pod as entries of the host's journal, by journald's native protocol.
+//! [`Journal`]: what happens to a pod as entries of the host's journal.
 //!
-//! One datagram for an entry, never waited for: a journal that does not keep up misses entries, and the pod's own account
-//! (`events.jsonl`) does not. docs/logging.md has the list of events.
+//! None is waited for: a journal that does not keep up misses entries, and the pod's own account (`events.jsonl`) does
+//! not. docs/logging.md has the list of events.
 
 use std::os::unix::net::UnixDatagram;
 
 use podrun_abi::event::{Event, Record};
 
+use crate::output::journal::{self, priority::*};
 use crate::plan::Plan;
 use crate::plan::output::JOURNAL;
 use crate::pod::status::Status;
 use crate::pod::status::words::signal_name;
-
-/// A message is cut there, so that an entry always fits into a datagram.
-const MESSAGE_BYTES_MAX: usize = 4096;
-const ERROR: u8 = 3;
-const WARNING: u8 = 4;
-const NOTICE: u8 = 5;
-const INFO: u8 = 6;
 
 /// Where the entries of one pod go.
 pub struct Journal {
@@ -35,8 +29,7 @@ impl Journal {
         if !plan.has_journal {
             return None;
         }
-        let socket = UnixDatagram::unbound().ok()?;
-        socket.set_nonblocking(true).ok()?;
+        let socket = journal::connect(JOURNAL)?;
         let unit = plan.units.as_ref().map(|units| units.scope.clone());
         Some(Self { socket, pod: plan.pod.clone(), id: plan.id.clone(), unit })
     }
@@ -44,17 +37,18 @@ impl Journal {
     /// Tells of a record; the status has it already.
     pub fn tell(&self, record: &Record, status: &Status) {
         let Some(entry) = entry(&record.event, &self.pod, status) else { return };
-        let mut bytes = Vec::with_capacity(512);
-        field(&mut bytes, "MESSAGE", &entry.message);
-        field(&mut bytes, "PRIORITY", &entry.priority.to_string());
-        field(&mut bytes, "SYSLOG_IDENTIFIER", "podrun");
-        field(&mut bytes, "PODRUN_EVENT", entry.event);
-        field(&mut bytes, "PODRUN_POD", &self.pod);
-        field(&mut bytes, "PODRUN_ID", &self.id);
-        entry.app.into_iter().for_each(|app| field(&mut bytes, "PODRUN_APP", app));
-        self.unit.iter().for_each(|unit| field(&mut bytes, "OBJECT_SYSTEMD_UNIT", unit));
+        let mut told = journal::Entry::new(entry.priority, "podrun", entry.message.as_bytes())
+            .with("PODRUN_EVENT", entry.event)
+            .with("PODRUN_POD", &self.pod)
+            .with("PODRUN_ID", &self.id);
+        if let Some(app) = entry.app {
+            told = told.with("PODRUN_APP", app);
+        }
+        if let Some(unit) = &self.unit {
+            told = told.with("OBJECT_SYSTEMD_UNIT", unit);
+        }
         // EAGAIN: the journal does not keep up. Nobody waits for it.
-        let _ = self.socket.send_to(&bytes, format!("{JOURNAL}/socket"));
+        let _ = self.socket.send(told.bytes());
     }
 }
 
@@ -105,38 +99,12 @@ fn entry<'a>(event: &'a Event, pod: &str, status: &Status) -> Option<Entry<'a>> 
     }
 }
 
-/// A value with a newline has its length before it (systemd's "Native Journal Protocol").
-fn field(bytes: &mut Vec<u8>, name: &str, value: &str) {
-    let end = (0..=MESSAGE_BYTES_MAX.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
-    let value = end.and_then(|end| value.get(..end)).unwrap_or_default();
-    bytes.extend_from_slice(name.as_bytes());
-    if value.contains('\n') {
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    } else {
-        bytes.push(b'=');
-    }
-    bytes.extend_from_slice(value.as_bytes());
-    bytes.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
     use podrun_abi::event::{End, Outcome, StopReason};
 
     use super::*;
     use crate::pod::events::stamp;
-
-    #[test]
-    fn fields_are_lines_unless_they_hold_some() {
-        let mut bytes = Vec::new();
-        field(&mut bytes, "A", "b=c");
-        field(&mut bytes, "D", "e\nf");
-        assert_eq!(bytes, b"A=b=c\nD\n\x03\0\0\0\0\0\0\0e\nf\n");
-        bytes.clear();
-        field(&mut bytes, "A", &"ä".repeat(MESSAGE_BYTES_MAX));
-        assert_eq!(bytes.len(), "A=\n".len() + MESSAGE_BYTES_MAX);
-    }
 
     #[test]
     fn entries_say_what_the_status_says() {

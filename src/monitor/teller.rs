@@ -107,7 +107,7 @@ impl<'a> Teller<'a> {
         match &record.event {
             Event::StartFailed { app, failure } => {
                 let line = format!("cannot start app `{app}`: {failure}");
-                sink.note(&line);
+                sink.note_event(&line);
                 let hint = hint(failure).map(|h| format!("hint: {h}"));
                 if let Some(hint) = &hint {
                     sink.note(hint);
@@ -117,7 +117,7 @@ impl<'a> Teller<'a> {
             }
             Event::Ended { app, .. } => {
                 if let Some(words) = self.status.bad_end(app) {
-                    sink.note(&format!("{app} {words}"));
+                    sink.note_event(&format!("{app} {words}"));
                 }
                 if self.status.phase == Phase::Running {
                     self.notices.status(&self.summary());

@@ -25,8 +25,9 @@ const STAGE1: Token = Token(2);
 const STDOUT: Token = Token(3);
 const STDERR: Token = Token(4);
 const UNITS: Token = Token(5);
+const JOURNAL: Token = Token(6);
 /// The first pipe.
-const OUTPUTS: usize = 6;
+const OUTPUTS: usize = 7;
 
 /// At most this much is read from one pipe before the others have their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -45,7 +46,7 @@ pub enum Ready {
     Stage1,
     /// systemd may have said something.
     Units,
-    /// Standard output or error takes bytes again.
+    /// Standard output, standard error or the journal takes bytes again.
     Sink,
     /// The pipe with this index has bytes.
     Output(usize),
@@ -58,7 +59,7 @@ pub struct Wiring {
     pending: BTreeSet<usize>,
     stalled: BTreeSet<usize>,
     open: BTreeSet<usize>,
-    watched: [Option<RawFd>; 2],
+    watched: [Option<RawFd>; 3],
     buffer: Vec<u8>,
 }
 
@@ -109,17 +110,19 @@ impl Wiring {
             pending: BTreeSet::new(),
             stalled: BTreeSet::new(),
             open,
-            watched: [None; 2],
+            watched: [None; 3],
             buffer,
         })
     }
 
-    /// Watches standard output and error for writability while bytes wait for them. A regular file cannot be
-    /// watched (EPERM) and needs not be.
+    /// Watches standard output, standard error and the journal for writability while bytes wait for them. A regular file
+    /// cannot be watched (EPERM) and needs not be.
     fn watch_sink(&mut self, sink: &Sink<'_>) -> anyhow::Result<()> {
-        for (slot, (fd, token)) in sink.waiting().into_iter().zip([STDOUT, STDERR]).enumerate() {
+        for (slot, (fd, token)) in sink.waiting().into_iter().zip([STDOUT, STDERR, JOURNAL]).enumerate() {
             let registry = self.poll.registry();
-            match (fd, self.watched[slot]) {
+            // The journal's socket may be another one meanwhile; the old one is closed, and nothing watches it any more.
+            let watched = self.watched[slot].filter(|old| fd.is_none_or(|fd| fd.as_raw_fd() == *old));
+            match (fd, watched) {
                 (Some(fd), None) => {
                     match registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::WRITABLE) {
                         Ok(()) => self.watched[slot] = Some(fd.as_raw_fd()),
@@ -129,7 +132,12 @@ impl Wiring {
                 }
                 (None, Some(fd)) => {
                     self.watched[slot] = None;
-                    registry.deregister(&mut SourceFd(&fd)).context("cannot stop to poll standard output")?;
+                    match registry.deregister(&mut SourceFd(&fd)) {
+                        Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EBADF)) => {
+                            return Err(e).context("cannot stop to poll standard output");
+                        }
+                        _ => {}
+                    }
                 }
                 _ => {}
             }
@@ -177,7 +185,7 @@ impl Wiring {
             SOCKET => Some(Ready::Socket),
             STAGE1 => Some(Ready::Stage1),
             UNITS => Some(Ready::Units),
-            STDOUT | STDERR => Some(Ready::Sink),
+            STDOUT | STDERR | JOURNAL => Some(Ready::Sink),
             _ => None,
         });
         Ok(fixed.chain(self.pending.iter().map(|&i| Ready::Output(i))).collect())
@@ -294,7 +302,7 @@ mod tests {
             reader.read_exact(&mut [0; 65_536]).unwrap();
             sink.flush();
         }
-        assert_eq!(sink.waiting().map(|fd| fd.is_some()), [false, false]);
+        assert_eq!(sink.waiting().map(|fd| fd.is_some()), [false; 3]);
         assert_eq!(turn(&mut wiring, &outputs, &mut sink), [Ready::Output(0)]);
         reader.read_exact(&mut [0; 65_536]).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Ended, Lab, Running, app, pod, wait_until};
+use crate::harness::{Ended, Lab, Running, app, bin_dir, pod, wait_until};
 use crate::systemd::{expect_nothing_left, open, scope, slice};
 
 fn sh(name: &str, script: &str, keys: &str) -> String {
@@ -122,6 +122,59 @@ fn journal_of_a_pod_in_the_foreground_does_not_pass_through_the_launcher() {
     running.signal(libc::SIGCONT);
     running.signal(libc::SIGTERM);
     assert_eq!(running.wait().expect_code(0).stdout, "");
+    expect_nothing_left(&lab);
+}
+
+/// A shell of a service starts it: podrun is no service, but its streams are.
+#[test]
+fn lines_of_a_pod_in_the_foreground_below_a_journal_stream_are_entries_of_their_apps() {
+    let Some(lab) = open() else { return };
+    let name = lab.name();
+    let apps = [
+        sh("web", "echo out; echo '<4>careful' >&2; printf half; exit 3", "depends-on = [\"long-name\"]"),
+        sh("long-name", STAY, ""),
+    ];
+    let path = lab.manifest(&pod(&name, "", &apps));
+    let run = |script: &str| {
+        let mut command = Command::new("systemd-run");
+        command.args([
+            "--wait",
+            "--quiet",
+            "--collect",
+            &format!("--setenv=PODRUN_ROOT={}", lab.root().display()),
+        ]);
+        command.args(["/bin/sh", "-c", script, "-"]).arg(bin_dir().join("podrun"));
+        Running::spawn(command.args(["run", "--driver", "systemd"]).arg(&path)).wait().expect_code(3)
+    };
+    run("\"$@\"; exit $?");
+    let of = |more: &str| entries(&[format!("PODRUN_POD={name}"), more.to_owned()]);
+    let web = of("PODRUN_APP=web");
+    let told: Vec<_> = web
+        .iter()
+        .filter(|entry| entry["PODRUN_EVENT"].is_null())
+        .map(|entry| {
+            ["MESSAGE", "PODRUN_STREAM", "PRIORITY", "SYSLOG_IDENTIFIER"]
+                .map(|key| entry[key].as_str().unwrap())
+        })
+        .collect();
+    let mut sorted = told.clone();
+    sorted.sort_unstable();
+    let expected =
+        [["careful", "stderr", "4", "web"], ["half", "stdout", "6", "web"], ["out", "stdout", "6", "web"]];
+    assert_eq!(sorted, expected);
+    assert_eq!(messages(&of("PODRUN_EVENT=ended")).len(), 2, "each app's end is told once: {web:#?}");
+    let all = entries(&[format!("PODRUN_POD={name}")]);
+    let unit = all[0]["_SYSTEMD_UNIT"].as_str().unwrap().to_owned();
+    let raw = entries(&[format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".to_owned()]);
+    assert_eq!(messages(&raw), Vec::<&str>::new(), "nothing is told twice");
+
+    // Standard output goes elsewhere, where a name is needed.
+    let file = lab.path("stdout");
+    run(&format!("\"$@\" >{}; exit $?", file.display()));
+    let mut printed: Vec<_> = std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+    printed.sort_unstable();
+    assert_eq!(printed, ["web       | half", "web       | out"]);
+    assert_eq!(messages(&of("PODRUN_STREAM=stderr")), ["careful", "careful"]);
     expect_nothing_left(&lab);
 }
 
