@@ -235,7 +235,7 @@ fn journal_lines(args: &RunArgs, plan: &Plan) -> Option<JournalLines> {
         return None;
     }
     let apps = plan.apps.iter().map(|app| app.name.clone()).collect();
-    let source = Source { pod: plan.pod.clone(), id: plan.id.clone(), apps };
+    let source = Source { pod: plan.pod.clone(), id: plan.id.clone(), apps, has_events: plan.has_journal };
     JournalLines::new(JOURNAL, source, takes)
 }
 

@@ -28,6 +28,8 @@ pub struct Source {
     pub id: String,
     /// Its apps, in order.
     pub apps: Vec<String>,
+    /// What happens to it is told to the journal by [`super::journal`].
+    pub has_events: bool,
 }
 
 /// Lines on their way to the journal.
@@ -52,6 +54,12 @@ impl JournalLines {
         let lines = vec![Default::default(); source.apps.len()];
         let (waiting, waiting_bytes) = (VecDeque::new(), 0);
         Some(Self { directory: directory.to_owned(), socket, source, takes, lines, waiting, waiting_bytes })
+    }
+
+    /// Whether the journal is told of what happens to the pod in another way.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        self.source.has_events
     }
 
     /// Whether this stream of an app goes to the journal.
@@ -189,7 +197,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = UnixDatagram::bind(dir.path().join("socket")).unwrap();
         journal.set_nonblocking(true).unwrap();
-        let source = Source { pod: "shop".into(), id: "0badcafe".into(), apps: vec!["a".into(), "b".into()] };
+        let source = Source {
+            pod: "shop".into(),
+            id: "0badcafe".into(),
+            apps: vec!["a".into(), "b".into()],
+            has_events: true,
+        };
         let lines = JournalLines::new(dir.path().to_str().unwrap(), source, takes).unwrap();
         (dir, journal, lines)
     }

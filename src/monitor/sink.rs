@@ -97,9 +97,9 @@ impl<'a> Sink<'a> {
         self.journal.as_mut().filter(|journal| journal.takes(stream))
     }
 
-    /// A line about something that the journal has been told as an event: for those who read standard error.
+    /// A line about something that the journal may have been told as an event: not once more to the journal.
     pub fn note_event(&mut self, words: &str) {
-        if self.journal.is_none() {
+        if !self.journal.as_ref().is_some_and(JournalLines::has_events) {
             self.note(words);
         }
     }
