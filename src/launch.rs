@@ -62,6 +62,26 @@ pub enum Stream {
     Stderr,
 }
 
+impl Stream {
+    /// Its place where there is one thing for each: 0 or 1.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        match self {
+            Self::Stdout => 0,
+            Self::Stderr => 1,
+        }
+    }
+
+    /// Its name in files and fields.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 /// Makes the pod's groups and starts stage1 in them.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use super::waiting;
 use crate::cli::pods::Condition;
 use crate::cli::{Globals, RunArgs, TextFormat};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
-use crate::launch::{self, Launched, Stream};
+use crate::launch::{self, Launched};
 use crate::monitor::intent::Signals;
 use crate::monitor::journal::Journal;
 use crate::monitor::journal_lines::{JournalLines, Source};
@@ -215,10 +215,7 @@ fn log_files(dir: &PodDir, plan: &Plan, launched: &Launched) -> anyhow::Result<V
     let file = |output: &launch::Output| {
         let Some(app) = plan.apps.get(output.app) else { return Ok(None) };
         let Output::Files { max_size_bytes, files_max } = app.output else { return Ok(None) };
-        let stream = match output.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
+        let stream = output.stream.name();
         let bounds = Bounds { length_max: max_size_bytes, files_max };
         LogFile::create(&dir.log_dir()?, &format!("{}.{stream}", app.name), bounds).map(Some)
     };

@@ -65,7 +65,7 @@ impl JournalLines {
     /// Whether this stream of an app goes to the journal.
     #[must_use]
     pub fn takes(&self, stream: Stream) -> bool {
-        self.takes[slot(stream)]
+        self.takes[stream.slot()]
     }
 
     /// Takes what an app has written.
@@ -73,7 +73,7 @@ impl JournalLines {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = piece;
             loop {
-                let Some(line) = self.lines.get_mut(app).map(|lines| &mut lines[slot(stream)]) else {
+                let Some(line) = self.lines.get_mut(app).map(|lines| &mut lines[stream.slot()]) else {
                     return;
                 };
                 let (fits, later) = rest.split_at(rest.len().min(LINE_BYTES_MAX - line.len()));
@@ -92,7 +92,8 @@ impl JournalLines {
 
     /// The stream has ended, or a line has: what was gathered becomes an entry.
     pub fn end(&mut self, app: usize, stream: Stream) {
-        let Some(line) = self.lines.get_mut(app).map(|lines| std::mem::take(&mut lines[slot(stream)])) else {
+        let Some(line) = self.lines.get_mut(app).map(|lines| std::mem::take(&mut lines[stream.slot()]))
+        else {
             return;
         };
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
@@ -102,11 +103,8 @@ impl JournalLines {
         }
         let (level, text) = own_level(text);
         let name = self.source.apps.get(app).map_or("", String::as_str);
-        let word = match stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        let entry = Entry::new(level, name, text).with("PODRUN_APP", name).with("PODRUN_STREAM", word);
+        let entry =
+            Entry::new(level, name, text).with("PODRUN_APP", name).with("PODRUN_STREAM", stream.name());
         self.push(entry);
     }
 
@@ -171,13 +169,6 @@ impl JournalLines {
     pub fn waiting(&self) -> Option<BorrowedFd<'_>> {
         let socket = self.socket.as_ref().filter(|_| !self.waiting.is_empty());
         socket.map(AsFd::as_fd)
-    }
-}
-
-fn slot(stream: Stream) -> usize {
-    match stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
     }
 }
 

@@ -40,13 +40,6 @@ impl<'a> Foreground<'a> {
     }
 }
 
-fn slot(stream: Stream) -> usize {
-    match stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
-    }
-}
-
 impl<'a> Sink<'a> {
     /// Prints what has no file, when there is somebody to print it for.
     #[must_use]
@@ -69,7 +62,7 @@ impl<'a> Sink<'a> {
             return journal.write(output.app, output.stream, bytes);
         }
         let Some(fore) = &mut self.fore else { return };
-        let outlet = &mut fore.outlets[slot(output.stream)];
+        let outlet = &mut fore.outlets[output.stream.slot()];
         fore.prefixer.write(line_of(output), bytes, Instant::now(), |text| outlet.push(text));
         outlet.flush();
     }
@@ -83,7 +76,7 @@ impl<'a> Sink<'a> {
             journal.end(output.app, output.stream);
             journal.flush();
         } else if let Some(fore) = &mut self.fore {
-            let outlet = &mut fore.outlets[slot(output.stream)];
+            let outlet = &mut fore.outlets[output.stream.slot()];
             fore.prefixer.end(line_of(output), |text| outlet.push(text));
             outlet.flush();
         }
@@ -156,7 +149,7 @@ impl<'a> Sink<'a> {
         if let Some(journal) = self.journal.as_ref().filter(|journal| journal.takes(stream)) {
             return journal.is_full();
         }
-        self.fore.as_ref().is_some_and(|fore| fore.outlets[slot(stream)].is_full())
+        self.fore.as_ref().is_some_and(|fore| fore.outlets[stream.slot()].is_full())
     }
 
     /// The reader of standard output is gone.
@@ -178,5 +171,5 @@ impl<'a> Sink<'a> {
 
 /// As the prefixer counts: two for each app.
 fn line_of(output: &Output) -> usize {
-    2 * output.app + slot(output.stream)
+    2 * output.app + output.stream.slot()
 }
