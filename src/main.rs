@@ -1,24 +1,28 @@
 //! The command `podrun`.
+#![cfg_attr(not(test), no_main)]
+
+#[cfg_attr(test, allow(dead_code, reason = "tests have a main of their own"))]
+#[path = "sys/entry.rs"]
+mod entry;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use podrun::cli;
 use podrun::error::{self, EXIT_PODRUN_FAILED, EXIT_USAGE};
 use podrun::{commands, output};
 
-fn main() -> ExitCode {
+/// The whole program, called by [`entry`]; returns its exit code.
+fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let passes_codes_on = cli::passes_codes_on(&arguments);
-    let code = match cli::parse(&arguments) {
+    match cli::parse(&arguments) {
         Ok(cli) => commands::run(&cli).unwrap_or_else(|error| {
             output::write_stderr(&error::text(&error));
             error::exit_code(&error).unwrap_or(if passes_codes_on { EXIT_PODRUN_FAILED } else { 1 })
         }),
         Err(error) => explain(&error, passes_codes_on),
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// Help and version are asked for as well; everything else is a mistake.
