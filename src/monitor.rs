@@ -88,7 +88,11 @@ pub fn run(
         let deadline = [sink.deadline(), teller.deadline(), time_is_up].into_iter().flatten().min();
         for ready in wiring.wait(&launched.outputs, sink, deadline)? {
             match ready {
-                Ready::Signals => obey(signals, &launched.socket, sink, (teller, terms))?,
+                Ready::Signals => {
+                    // What is stopped is counted: what was started before the signal must be known.
+                    read_records(&launched, &mut ending, sink, (teller, terms))?;
+                    obey(signals, &launched.socket, sink, (teller, terms))?;
+                }
                 Ready::Socket => read_records(&launched, &mut ending, sink, (teller, terms))?,
                 Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
                 Ready::Units => heed_systemd(&mut launched, &wiring, signals, (sink, teller, terms))?,

@@ -7,7 +7,7 @@ use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Lab, pod, spawn, sys};
+use crate::harness::{Lab, pod, spawn, sys, wait_until};
 
 /// A podrun whose standard streams are a terminal that leads its session.
 struct Terminal {
@@ -156,8 +156,9 @@ fn first_ctrl_c_stops_in_order_and_says_what_it_does() {
     let script = format!("trap 'echo interrupted' INT; trap 'echo told; exit 0' TERM; echo up; {FOR_EVER}");
     let apps = [sh("api", &script, ""), sh("db", &script, "stop-timeout = \"20s\"")];
     let mut terminal = Terminal::run(&lab, &pod("one", "", &apps));
-    // Both have set their traps.
+    // Both have set their traps, and stage1 has said that both run.
     terminal.wait_for_each("up\r\n", 2);
+    wait_until("both are known to run", || lab.events_so_far().contains("\"up\""));
     terminal.press_ctrl_c();
     let (code, seen) = terminal.finish();
     assert_eq!(code, 130, "{seen}");
