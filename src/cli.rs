@@ -392,6 +392,9 @@ pub struct GraphArgs {
     /// text, dot or mermaid
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
     pub output: GraphFormat,
+    /// Names in full and no line broken, however wide the terminal is
+    #[arg(long)]
+    pub no_trunc: bool,
 }
 
 /// How a graph is drawn.

@@ -50,6 +50,9 @@ pub struct PsArgs {
     /// Leave the first line out
     #[arg(long)]
     pub no_heading: bool,
+    /// Names in full and no line broken, however wide the terminal is
+    #[arg(long)]
+    pub no_trunc: bool,
 }
 
 /// What `ps --filter` asks of a pod.
@@ -129,6 +132,9 @@ pub struct StatusArgs {
     /// text or json
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
     pub output: TextFormat,
+    /// Names in full and no line broken, however wide the terminal is
+    #[arg(long)]
+    pub no_trunc: bool,
 }
 
 /// Print what the apps of a pod have written

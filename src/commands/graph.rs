@@ -12,7 +12,7 @@ use super::{cat, load};
 use crate::cli::{Globals, GraphArgs, GraphFormat};
 use crate::manifest::overrides::Overrides;
 use crate::output::table::Table;
-use crate::output::{write_stderr, write_stdout};
+use crate::output::{terminal_width, write_stderr, write_stdout};
 use crate::pod::root::Root;
 use crate::spec::Spec;
 
@@ -23,7 +23,7 @@ use crate::spec::Spec;
 pub fn run(globals: &Globals, args: &GraphArgs) -> Result<u8> {
     let spec = spec(globals, &args.subject)?;
     write_stdout(&match args.output {
-        GraphFormat::Text => text(&spec),
+        GraphFormat::Text => text(&spec, if args.no_trunc { None } else { terminal_width() }),
         GraphFormat::Dot => dot(&spec),
         GraphFormat::Mermaid => mermaid(&spec),
     })?;
@@ -54,8 +54,8 @@ fn steps(spec: &Spec) -> Vec<usize> {
     steps
 }
 
-fn text(spec: &Spec) -> String {
-    let mut table = Table::new(&["STEP", "APP", "AFTER", "ITS FAILURE"]);
+fn text(spec: &Spec, width_max: Option<usize>) -> String {
+    let mut table = Table::new(&["STEP", "APP", "AFTER", "ITS FAILURE"]).cut(&["APP"]).cut_each(&["AFTER"]);
     let steps = steps(spec);
     let mut order: Vec<usize> = (0..spec.apps.len()).collect();
     order.sort_by_key(|&index| steps[index]);
@@ -66,7 +66,7 @@ fn text(spec: &Spec) -> String {
         table.row(vec![steps[index].to_string(), app.name.clone(), after, failure.to_owned()]);
     }
     let stop = "\nApps of one step start side by side. The pod stops in the reverse order.\n";
-    format!("pod {}\n\n{}{stop}", spec.pod.name, table.render())
+    format!("pod {}\n\n{}{stop}", spec.pod.name, table.fit(width_max).render())
 }
 
 fn dot(spec: &Spec) -> String {
@@ -127,7 +127,7 @@ STEP  APP    AFTER      ITS FAILURE
 
 Apps of one step start side by side. The pod stops in the reverse order.
 ";
-        assert_eq!(text(&shop()), expected);
+        assert_eq!(text(&shop(), None), expected);
     }
 
     #[test]

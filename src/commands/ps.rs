@@ -119,7 +119,7 @@ fn apps_text(rows: &[Row], args: &PsArgs) -> Result<String> {
 }
 
 fn headed(table: Table, args: &PsArgs) -> Table {
-    let table = table.fit(terminal_width());
+    let table = if args.no_trunc { table } else { table.fit(terminal_width()) };
     if args.no_heading { table.without_headings() } else { table }
 }
 
@@ -129,7 +129,7 @@ fn lines<T: Serialize>(items: impl Iterator<Item = T>) -> Result<String> {
 }
 
 fn pods_table(rows: &[Row], now_ms: u64) -> Table {
-    let mut table = Table::new(&["POD", "ID", "APPS", "AGE", "STATUS"]);
+    let mut table = Table::new(&["POD", "ID", "APPS", "AGE", "STATUS"]).cut(&["POD"]);
     for Row { pod, status, .. } in rows {
         let age = pod.created_ms().map_or("?".into(), |created| span(now_ms.saturating_sub(created)));
         table.row(vec![
@@ -144,7 +144,7 @@ fn pods_table(rows: &[Row], now_ms: u64) -> Table {
 }
 
 fn apps_table(rows: &[Row], now_ms: u64) -> Table {
-    let mut table = Table::new(&["POD", "APP", "PID", "TIME", "STATUS"]);
+    let mut table = Table::new(&["POD", "APP", "PID", "TIME", "STATUS"]).cut(&["POD", "APP"]);
     for (row, app) in rows.iter().flat_map(Row::apps) {
         let json = app.to_json();
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());

@@ -8,12 +8,15 @@ use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, Note};
 use crate::output::table::Table;
-use crate::output::{size, span, terminal_width, write_json, write_stdout};
+use crate::output::{size, span, terminal_width, wrap, write_json, write_stdout};
 use crate::pod::Pod;
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
 use crate::pod::status::json::{AppJson, PodJson, UsageJson};
 use crate::pod::status::{AppState, AppStatus, Status};
+
+/// The words before what is told of the pod stand in a column of this width.
+const LABEL_WIDTH: usize = 8;
 
 /// Says how a pod or one of its apps is.
 ///
@@ -33,7 +36,10 @@ pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
     let json = complete(&pod, &status, is_alive);
     match args.output {
         TextFormat::Json => write_json(&json)?,
-        TextFormat::Text => write_stdout(&text(&pod, &status, &json, now_ms()))?,
+        TextFormat::Text => {
+            let width_max = if args.no_trunc { None } else { terminal_width() };
+            write_stdout(&text(&pod, &status, &json, (now_ms(), width_max)))?;
+        }
     }
     let runs = match &args.pod.app {
         Some(_) => is_alive && status.running() > 0,
@@ -77,28 +83,41 @@ pub(super) fn complete(pod: &Pod, status: &Status, is_alive: bool) -> PodJson {
     json
 }
 
-fn text(pod: &Pod, status: &Status, json: &PodJson, now_ms: u64) -> String {
-    let mut text = format!("pod     {} ({})\n", pod.name(), pod.id());
-    text += &format!("status  {}{}\n", json.status, when(status, now_ms));
+fn text(pod: &Pod, status: &Status, json: &PodJson, (now_ms, width_max): (u64, Option<usize>)) -> String {
+    let mut text = String::new();
+    let mut tell = |label: &str, value: &str| {
+        text += &format!("{label:LABEL_WIDTH$}{}\n", below(value, LABEL_WIDTH, width_max))
+    };
+    tell("pod", &format!("{} ({})", pod.name(), pod.id()));
+    tell("status", &format!("{}{}", json.status, when(status, now_ms)));
     if let Some(memory) = memory(&json.usage) {
-        text += &format!("memory  {memory}\n");
+        tell("memory", &memory);
     }
     if let Some(used) = json.usage.cpu_used_ns {
-        text += &format!("cpu     {} used\n", span(used / 1_000_000));
+        tell("cpu", &format!("{} used", span(used / 1_000_000)));
     }
-    text += &format!("record  {}\n", pod.path().display());
+    tell("record", &pod.path().display().to_string());
     if status.incomplete {
-        text += "note    some of its account cannot be read\n";
+        tell("note", "some of its account cannot be read");
     }
     text += "\n";
-    text += &apps(&status.apps, &json.apps, now_ms).fit(terminal_width()).render();
+    text += &apps(&status.apps, &json.apps, now_ms).fit(width_max).render();
     if !json.not_enforced.is_empty() {
         text += "\nnot enforced on this host:\n";
         for limit in &json.not_enforced {
-            text += &format!("  {} {}: {}\n", limit.scope, limit.key, limit.reason);
+            let line = format!("{} {}: {}", limit.scope, limit.key, limit.reason);
+            text += &format!("  {}\n", below(&line, 4, width_max));
         }
     }
     text
+}
+
+/// The text, which goes on in a column of its own where it is longer than the terminal is wide.
+fn below(text: &str, column: usize, width_max: Option<usize>) -> String {
+    match width_max {
+        Some(max) => wrap(text, max.saturating_sub(column)).join(&format!("\n{}", " ".repeat(column))),
+        None => text.to_owned(),
+    }
 }
 
 /// `, since 2m 5s` or `, 2m ago after 12s`.
@@ -124,7 +143,8 @@ fn memory(usage: &UsageJson) -> Option<String> {
 
 /// The PID is the one inside the pod.
 fn apps(statuses: &[AppStatus], apps: &[AppJson], now_ms: u64) -> Table {
-    let mut table = Table::new(&["APP", "PID", "TIME", "MEMORY", "PEAK", "MAX", "CPU", "STATUS"]);
+    let mut table =
+        Table::new(&["APP", "PID", "TIME", "MEMORY", "PEAK", "MAX", "CPU", "STATUS"]).cut(&["APP"]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     for (status, app) in statuses.iter().zip(apps) {
         let usage = &app.usage;

@@ -1,4 +1,7 @@
 //! Tables without borders: upper-case headings, columns two blanks apart, the last one as long as it is.
+//!
+//! Where there is a width to fit, columns give way in this order: those that wrap go on below themselves, then names
+//! are cut, the longest first. Numbers and ids never give way, so that a very narrow terminal still gets long lines.
 
 use super::{printable, wrap};
 
@@ -6,22 +9,68 @@ use super::{printable, wrap};
 #[derive(Debug, Clone)]
 pub struct Table {
     headings: Option<Vec<String>>,
+    ways: Vec<Way>,
     rows: Vec<Vec<String>>,
     width_max: Option<usize>,
 }
 
-/// The last column is not made narrower than this: a few words to a line are worse than a line that is too long.
-const LAST_WIDTH_MIN: usize = 20;
+/// How a column gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It keeps its width.
+    Not,
+    /// Words go on in another line.
+    Wrap,
+    /// A name is cut.
+    Cut,
+    /// Each of several names is cut, and they go on in another line.
+    CutEach,
+}
+
+impl Way {
+    /// A column is not made narrower than this: a few words to a line are worse than a line that is too long, and of a
+    /// name enough is to be seen to know it.
+    fn width_min(self) -> usize {
+        match self {
+            Self::Not => usize::MAX,
+            Self::Wrap => 20,
+            Self::Cut => 8,
+            Self::CutEach => 12,
+        }
+    }
+}
 
 impl Table {
-    /// A table with these headings.
+    /// A table with these headings; the last column wraps.
     #[must_use]
     pub fn new(headings: &[&str]) -> Self {
-        Self {
-            headings: Some(headings.iter().map(ToString::to_string).collect()),
-            rows: Vec::new(),
-            width_max: None,
+        let mut ways = vec![Way::Not; headings.len()];
+        if let Some(last) = ways.last_mut() {
+            *last = Way::Wrap;
         }
+        let headings = Some(headings.iter().map(ToString::to_string).collect());
+        Self { headings, ways, rows: Vec::new(), width_max: None }
+    }
+
+    /// The same with names in these columns, which may be cut.
+    #[must_use]
+    pub fn cut(self, headings: &[&str]) -> Self {
+        self.give(headings, Way::Cut)
+    }
+
+    /// The same with lists of names in these columns, which may go on in another line, and of which each may be cut.
+    #[must_use]
+    pub fn cut_each(self, headings: &[&str]) -> Self {
+        self.give(headings, Way::CutEach)
+    }
+
+    fn give(mut self, headings: &[&str], way: Way) -> Self {
+        for (own, heading) in self.ways.iter_mut().zip(self.headings.iter().flatten()) {
+            if headings.contains(&heading.as_str()) {
+                *own = way;
+            }
+        }
+        self
     }
 
     /// The same without its first line.
@@ -30,7 +79,7 @@ impl Table {
         Self { headings: None, ..self }
     }
 
-    /// The same with the last column in as many lines as it takes to fit this width; `None`: no width to fit.
+    /// The same in lines of at most this width, as far as its columns can give way; `None`: no width to fit.
     #[must_use]
     pub fn fit(self, width_max: Option<usize>) -> Self {
         Self { width_max, ..self }
@@ -44,36 +93,81 @@ impl Table {
     /// The text, each line with its newline and without blanks at its end.
     #[must_use]
     pub fn render(&self) -> String {
-        let lines: Vec<&Vec<String>> = self.headings.iter().chain(&self.rows).collect();
-        let columns = lines.iter().map(|cells| cells.len()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| lines.iter().filter_map(|cells| cells.get(column)).map(|cell| width(cell)).max())
-            .map(Option::unwrap_or_default)
-            .collect();
-        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
-        let last_width = self.width_max.map(|max| max.saturating_sub(before).max(LAST_WIDTH_MIN));
+        let widths = self.widths();
         let mut text = String::new();
-        for cells in lines {
-            let mut line = String::new();
-            for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-                let cell = printable(cell);
-                match last_width.filter(|_| column + 1 == columns) {
-                    Some(last) => {
-                        line.push_str(&wrap(&cell, last).join(&format!("\n{}", " ".repeat(before))))
-                    }
-                    None => line.push_str(&format!("{cell:width$}  ")),
+        for cells in self.headings.iter().chain(&self.rows) {
+            let columns: Vec<Vec<String>> =
+                cells.iter().enumerate().map(|(at, cell)| self.lines_of(at, cell, &widths)).collect();
+            for number in 0..columns.iter().map(Vec::len).max().unwrap_or(0) {
+                let mut line = String::new();
+                for (lines, width) in columns.iter().zip(&widths) {
+                    let cell = lines.get(number).map_or("", String::as_str);
+                    line.push_str(&format!("{cell:width$}  "));
                 }
+                text.push_str(line.trim_end());
+                text.push('\n');
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
         }
         text
     }
+
+    /// A cell in lines that are not longer than its column is wide.
+    fn lines_of(&self, column: usize, cell: &str, widths: &[usize]) -> Vec<String> {
+        let cell = printable(cell);
+        let width = widths.get(column).copied().unwrap_or(usize::MAX);
+        match self.ways.get(column) {
+            _ if cell.chars().count() <= width => vec![cell],
+            Some(Way::Cut) => vec![cut(&cell, width)],
+            Some(Way::CutEach) => wrap(&map_words(&cell, |word| cut(word, width)), width),
+            Some(Way::Wrap) => wrap(&map_words(&cell, |word| broken(word, width)), width),
+            _ => vec![cell],
+        }
+    }
+
+    /// How wide each column is.
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.ways.len()];
+        for cells in self.headings.iter().chain(&self.rows) {
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                // Names are ASCII; a wider character only shifts its own line.
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let Some(width_max) = self.width_max else { return widths };
+        let between = 2 * widths.len().saturating_sub(1);
+        for ways in [&[Way::Wrap][..], &[Way::Cut, Way::CutEach]] {
+            while widths.iter().sum::<usize>() + between > width_max {
+                let gives =
+                    |at: &usize| ways.contains(&self.ways[*at]) && widths[*at] > self.ways[*at].width_min();
+                let Some(widest) = (0..widths.len()).filter(gives).max_by_key(|at| widths[*at]) else {
+                    break;
+                };
+                widths[widest] -= 1;
+            }
+        }
+        widths
+    }
 }
 
-/// Names are ASCII; a wider character only shifts its own line.
-fn width(cell: &str) -> usize {
-    cell.chars().count()
+/// The beginning of a word that is too long, with the comma behind it.
+fn cut(word: &str, width: usize) -> String {
+    if word.chars().count() <= width {
+        return word.to_owned();
+    }
+    let end = if word.ends_with(',') { "…," } else { "…" };
+    let kept = width.saturating_sub(end.chars().count());
+    word.chars().take(kept).chain(end.chars()).collect()
+}
+
+/// A word that is too long in pieces, such as a path.
+fn broken(word: &str, width: usize) -> String {
+    let chars: Vec<char> = word.chars().collect();
+    let pieces: Vec<String> = chars.chunks(width.max(1)).map(|piece| piece.iter().collect()).collect();
+    pieces.join(" ")
+}
+
+fn map_words(text: &str, change: impl Fn(&str) -> String) -> String {
+    text.split_whitespace().map(change).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -97,5 +191,50 @@ mod tests {
         table.row(vec!["api".into(), "not started: no such file in the root of the app".into()]);
         let expected = "APP  STATUS\napi  not started: no such file\n     in the root of the app\n";
         assert_eq!(table.fit(Some(30)).render(), expected);
+    }
+
+    #[test]
+    fn names_are_cut_where_there_is_a_width() {
+        let mut table = Table::new(&["POD", "ID", "AFTER", "STATUS"]).cut(&["POD"]).cut_each(&["AFTER"]);
+        let after = "database, cache, message-queue, search";
+        table.row(vec![
+            "shop-of-all-things-that-are-sold".into(),
+            "0a1b2c3d".into(),
+            after.into(),
+            "running".into(),
+        ]);
+        let whole = table.render();
+        assert!(
+            whole.contains("things-that-are-sold  0a1b2c3d  database, cache, message-queue, search  running")
+        );
+        let cut = "\
+POD           ID        AFTER         STATUS
+shop-of-all…  0a1b2c3d  database,     running
+                        cache,
+                        message-qu…,
+                        search
+";
+        assert_eq!(table.fit(Some(45)).render(), cut);
+    }
+
+    #[test]
+    fn words_are_broken_and_never_cut() {
+        let mut table = Table::new(&["APP", "STATUS"]);
+        table.row(vec!["a".into(), "not started: /usr/local/libexec/shop/web-server does not exist".into()]);
+        let expected = "\
+APP  STATUS
+a    not started:
+     /usr/local/libexec/s
+     hop/web-server does
+     not exist
+";
+        assert_eq!(table.fit(Some(25)).render(), expected);
+    }
+
+    #[test]
+    fn the_longer_name_is_cut_first() {
+        let mut table = Table::new(&["POD", "APP", "PID"]).cut(&["POD", "APP"]);
+        table.row(vec!["a-pod-with-a-long-name".into(), "an-app".into(), "7".into()]);
+        assert_eq!(table.fit(Some(25)).render(), "POD           APP     PID\na-pod-with-…  an-app  7\n");
     }
 }

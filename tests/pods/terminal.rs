@@ -107,18 +107,60 @@ fn plan_fits_a_window_of_80_columns() {
     let path = lab.manifest(&text);
     let piped = lab.call(&["plan", path.to_str().unwrap()]).expect_code(0).stdout;
     assert!(piped.contains(&format!("A={long}\n")), "{piped}");
-    let line = format!(
-        "stty cols 80 rows 24; exec {}/podrun plan {}",
-        crate::harness::bin_dir().display(),
-        path.display()
-    );
+    let shown = in_window_of_80_columns(&lab, &format!("plan {}", path.display()));
+    assert!(shown.lines().count() > piped.lines().count(), "{shown}");
+    expect_80_columns(&shown);
+    std::fs::remove_dir_all(lab.path("a-directory-with-a-long-name")).unwrap();
+}
+
+/// Names of the greatest length are cut, and whole again with `--no-trunc` and in a pipe.
+#[test]
+fn tables_fit_a_window_of_80_columns() {
+    let Some(lab) = Lab::open() else { return };
+    if !crate::harness::require::program("script") {
+        return;
+    }
+    let (name, long, other) = ("p".repeat(63), "a".repeat(32), "b".repeat(32));
+    let app = |name: &str, keys: &str| {
+        crate::harness::app(name, "on-term 0 ; pause", &format!("{keys}isolators.memory-max = \"64MiB\""))
+    };
+    let text = pod(&name, "", &[app(&long, ""), app(&other, &format!("depends-on = [{long:?}]\n"))]);
+    let path = lab.manifest(&text);
+    lab.call(&["run", "-d", path.to_str().unwrap()]).expect_code(0);
+    for (command, names) in [
+        ("ps".to_owned(), vec![&name]),
+        ("ps --apps".to_owned(), vec![&name, &long, &other]),
+        (format!("status {name}"), vec![&long, &other]),
+        (format!("graph {}", path.display()), vec![&long, &other]),
+    ] {
+        let shown = in_window_of_80_columns(&lab, &command);
+        expect_80_columns(&shown);
+        assert!(shown.contains('…'), "{shown}");
+        let full = in_window_of_80_columns(&lab, &format!("{command} --no-trunc"));
+        let words: Vec<&str> = command.split(' ').collect();
+        let piped = lab.call(&words).expect_code(0).stdout;
+        for text in [full, piped] {
+            assert!(names.iter().all(|name| text.contains(name.as_str())) && !text.contains('…'), "{text}");
+        }
+    }
+    lab.call(&["stop", &name]).expect_code(0);
+}
+
+/// What podrun shows on a terminal of this width.
+fn in_window_of_80_columns(lab: &Lab, arguments: &str) -> String {
+    let line =
+        format!("stty cols 80 rows 24; exec {}/podrun {arguments}", crate::harness::bin_dir().display());
     let mut command = lab.command("script");
     command.args(["-qec", &line, "/dev/null"]).env("PODRUN_DRIVER", "cgroupfs");
-    let shown = crate::harness::Running::spawn(&mut command).wait().expect_code(0).stdout;
-    assert!(shown.lines().count() > piped.lines().count(), "{shown}");
-    let too_long = shown.lines().find(|line| line.trim_end().chars().count() > 80);
+    crate::harness::Running::spawn(&mut command).wait().expect_code(0).stdout
+}
+
+#[track_caller]
+fn expect_80_columns(shown: &str) {
+    // The record of the pod is a path, which nobody can break.
+    let mut lines = shown.lines().filter(|line| !line.starts_with("record "));
+    let too_long = lines.find(|line| line.trim_end().chars().count() > 80);
     assert_eq!(too_long, None, "{shown}");
-    std::fs::remove_dir_all(lab.path("a-directory-with-a-long-name")).unwrap();
 }
 
 #[test]
