@@ -21,13 +21,13 @@ mod pod;
 mod problem;
 mod render;
 #[cfg(test)]
-mod row_tests;
+pub(crate) mod row_tests;
 pub mod rules;
 pub mod schema;
 mod source;
 mod syntax;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 use podrun_abi::boot::ExitPolicy;

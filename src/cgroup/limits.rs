@@ -420,4 +420,4 @@ fn v1_cpuset(hierarchies: &[Joined]) -> Option<(usize, &Joined)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::load;
 use crate::cli::{CheckArgs, Globals, TextFormat};
 use crate::error;
+use crate::host::asked::Asker;
 use crate::manifest::{self, Problem, Severity, Source};
 use crate::output::{write_json, write_stderr, write_stdout};
 use crate::pod::status::json::SCHEMA;
@@ -49,7 +50,7 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
         let read = source.read();
         let mut found = read.problems;
         if args.host {
-            found.extend(load::asked_problems(&source));
+            found.extend(load::asked_problems(&source, &Asker::look()));
             if let Some(spec) = read.spec {
                 found.extend(load::host_problems(&source, &spec)?);
             }

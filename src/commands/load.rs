@@ -7,7 +7,9 @@ use anyhow::{Context, anyhow};
 
 use crate::cli::{Driver, OverrideArgs};
 use crate::error::Rendered;
-use crate::host::{self, DriverChoice};
+use crate::host::asked::Asker;
+use crate::host::check::Machine;
+use crate::host::{self, DriverChoice, Host};
 use crate::manifest::asks::Ask;
 use crate::manifest::overrides::{Change, Overrides};
 use crate::manifest::rules::Rule;
@@ -136,10 +138,10 @@ fn found(source: &Source, rule: &Rule, path: String, (message, help): (String, O
 
 /// What this host does not have of what keys that do not work yet ask of it.
 #[must_use]
-pub fn asked_problems(source: &Source) -> Vec<Problem> {
+pub fn asked_problems(source: &Source, asker: &Asker) -> Vec<Problem> {
     let asks = source.asks();
     let problem = |ask: Ask| {
-        let finding = host::asked::check(&ask)?;
+        let finding = host::asked::check(&ask, asker)?;
         let words = (finding.message, finding.hint);
         Some(Problem { span: ask.span, ..found(source, finding.rule, finding.path, words) })
     };
@@ -152,16 +154,24 @@ pub fn asked_problems(source: &Source) -> Vec<Problem> {
 /// When this host cannot be looked at.
 pub fn host_problems(source: &Source, spec: &Spec) -> anyhow::Result<Vec<Problem>> {
     let host = host::probe(spec, DriverChoice::Auto)?;
+    Ok(problems_on(source, spec, &host, &Machine::look()))
+}
+
+/// Everything of a spec that will not work on a host that was looked at, sorted by place.
+fn problems_on(source: &Source, spec: &Spec, host: &Host, machine: &Machine) -> Vec<Problem> {
     let request = Request { id: NO_ID.to_owned(), name: None, started: plan::Started::Foreground };
-    let refusals = plan::resolve(spec, &host, &request).err().unwrap_or_default();
-    let findings = host::check::check(spec, &plan::resolve_apps(spec, &host, &request));
+    let refusals = plan::resolve(spec, host, &request).err().unwrap_or_default();
+    let findings = host::check::check(spec, &plan::resolve_apps(spec, host, &request), machine);
     let findings = findings.into_iter().map(|f| found(source, f.rule, f.path, (f.message, f.hint)));
     let mut problems: Vec<Problem> =
         refusals.into_iter().map(|refusal| problem(source, refusal)).chain(findings).collect();
     problems.sort_by_key(|problem| (problem.span.start, problem.severity));
-    Ok(problems)
+    problems
 }
 
 fn render(source: &Source, problems: &[Problem], color: bool) -> String {
     if problems.is_empty() { String::new() } else { manifest::render_source(source, problems, color) }
 }
+
+#[cfg(test)]
+mod row_tests;

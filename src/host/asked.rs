@@ -3,7 +3,7 @@
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
@@ -12,9 +12,35 @@ use super::{open_nonblocking, profile, read_bounded, read_regular};
 use crate::manifest::asks::{Ask, Thing};
 use crate::manifest::rules;
 
+/// Who asks, and what this user and this process were given.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// The user's name and id; `None`: root, who needs nobody's leave (user_namespaces(7), CAP_SETUID).
+    pub user: Option<[String; 2]>,
+    /// The text of subuid(5).
+    pub subuid: String,
+    /// `$CREDENTIALS_DIRECTORY` (systemd.exec(5)); `None`: podrun does not run in a service that has any.
+    pub credentials: Option<PathBuf>,
+}
+
+impl Asker {
+    /// The user and the process that podrun is.
+    #[must_use]
+    pub fn look() -> Self {
+        let user = nix::unistd::geteuid();
+        let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
+        let subuid = read_bounded(Path::new("/etc/subuid")).unwrap_or_default();
+        Self {
+            user: (!user.is_root()).then(|| [name.unwrap_or_default(), user.to_string()]),
+            subuid: String::from_utf8_lossy(&subuid).into_owned(),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        }
+    }
+}
+
 /// What this host does not have of what one key asks.
 #[must_use]
-pub fn check(ask: &Ask) -> Option<Finding> {
+pub fn check(ask: &Ask, asker: &Asker) -> Option<Finding> {
     let finding = |rule, message: String, hint: Option<String>| {
         Some(Finding { rule, path: ask.path.clone(), message, hint })
     };
@@ -34,6 +60,14 @@ pub fn check(ask: &Ask) -> Option<Finding> {
             }
             Ok(_) => None,
         },
+        // Whoever checks a manifest in a shell has none; the service that will run it may.
+        Thing::Credential(name) => {
+            let directory = asker.credentials.as_ref()?;
+            let message = format!("credential `{name}` is not in {}", directory.display());
+            let hint = format!("add LoadCredential={name} to the unit of this service");
+            let found = directory.join(name).is_file();
+            if found { None } else { finding(&rules::HOST_SECRET, message, Some(hint)) }
+        }
         Thing::Profile(path) => {
             let read = open_nonblocking(path).map_err(|error| failed("read", path, &error));
             let read =
@@ -45,12 +79,8 @@ pub fn check(ask: &Ask) -> Option<Finding> {
         }
         Thing::Disk(path) => finding(&rules::HOST_DISK, disk(path).err()?, None),
         Thing::UserMap(map) => {
-            let user = nix::unistd::geteuid();
-            // Root needs nobody's leave (user_namespaces(7), CAP_SETUID).
-            let text = read_bounded(Path::new("/etc/subuid")).ok().filter(|_| !user.is_root())?;
-            let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
-            let names = [name.unwrap_or_default(), user.to_string()];
-            finding(&rules::HOST_SUBUID, subuid(map, &String::from_utf8_lossy(&text), &names)?, None)
+            let fault = subuid(map, &asker.subuid, asker.user.as_ref()?)?;
+            finding(&rules::HOST_SUBUID, fault, None)
         }
     }
 }

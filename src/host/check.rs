@@ -27,27 +27,31 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-/// What was seen of the host for this.
-struct Limits {
-    cpus: u64,
-    nr_open: u64,
-    oom_score_adj: i32,
-    may_raise: bool,
+/// What was seen of the host for this, beyond what a start looks at.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// CPUs that are online.
+    pub cpus: u64,
+    /// fs.nr_open, the most descriptors that a process may be allowed.
+    pub nr_open: u64,
+    /// podrun's own oom_score_adj.
+    pub oom_score_adj: i32,
+    /// Whether podrun may raise its limits and lower its score (CAP_SYS_RESOURCE).
+    pub may_raise: bool,
 }
 
 /// Looks at what the apps of a spec need; `plans` are those that could be resolved.
 #[must_use]
-pub fn check(spec: &Spec, plans: &[AppPlan]) -> Vec<Finding> {
-    let limits = look();
+pub fn check(spec: &Spec, plans: &[AppPlan], machine: &Machine) -> Vec<Finding> {
     let mut found = Vec::new();
     let blocks = spec.apps.iter().map(|app| (format!("app.{}", app.name), &app.limits));
     for (scope, block) in std::iter::once(("pod".to_owned(), &spec.pod.limits)).chain(blocks) {
-        let Some(amount) = block.cpus.filter(|amount| amount.0 > limits.cpus * 1_000_000) else { continue };
-        let message = format!("cpus ({amount}) is more than the {} CPUs of this host", limits.cpus);
+        let Some(amount) = block.cpus.filter(|amount| amount.0 > machine.cpus * 1_000_000) else { continue };
+        let message = format!("cpus ({amount}) is more than the {} CPUs of this host", machine.cpus);
         found.push(finding(&rules::CPUS_ABOVE_HOST, format!("{scope}.isolators.cpus"), message));
     }
     for app in &spec.apps {
-        found.extend(process_limits(app, &limits));
+        found.extend(process_limits(app, machine));
         if let Some(plan) = plans.iter().find(|plan| plan.name == app.name) {
             found.extend(command(app, plan));
             found.extend(overlay_fault(app));
@@ -60,17 +64,23 @@ fn finding(rule: &'static Rule, path: String, message: String) -> Finding {
     Finding { rule, path, message, hint: None }
 }
 
-fn look() -> Limits {
-    let number = |path: &str| -> Option<i64> {
-        let bytes = read_bounded(Path::new(path)).ok()?;
-        String::from_utf8_lossy(&bytes).trim().parse().ok()
-    };
-    let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-    Limits {
-        cpus: cpus.and_then(|count| u64::try_from(count).ok()).unwrap_or(u64::from(u32::MAX)),
-        nr_open: number("/proc/sys/fs/nr_open").and_then(|n| u64::try_from(n).ok()).unwrap_or(u64::MAX),
-        oom_score_adj: number("/proc/self/oom_score_adj").and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
-        may_raise: abilities::may_raise_limits(),
+impl Machine {
+    /// This machine.
+    #[must_use]
+    pub fn look() -> Self {
+        let number = |path: &str| -> Option<i64> {
+            let bytes = read_bounded(Path::new(path)).ok()?;
+            String::from_utf8_lossy(&bytes).trim().parse().ok()
+        };
+        let nr_open = number("/proc/sys/fs/nr_open").and_then(|n| u64::try_from(n).ok());
+        let score = number("/proc/self/oom_score_adj").and_then(|n| i32::try_from(n).ok());
+        let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        Self {
+            cpus: cpus.and_then(|count| u64::try_from(count).ok()).unwrap_or(u64::from(u32::MAX)),
+            nr_open: nr_open.unwrap_or(u64::MAX),
+            oom_score_adj: score.unwrap_or(0),
+            may_raise: abilities::may_raise_limits(),
+        }
     }
 }
 
@@ -82,25 +92,25 @@ fn overlay_fault(app: &AppSpec) -> Option<Finding> {
     Some(Finding { rule, path, message, hint })
 }
 
-fn process_limits(app: &AppSpec, limits: &Limits) -> Vec<Finding> {
+fn process_limits(app: &AppSpec, machine: &Machine) -> Vec<Finding> {
     let mut found = Vec::new();
     for (&resource, &(_, hard)) in &app.rlimits {
         let name = rlimit::name(resource);
         let path = format!("app.{}.rlimits.{name}", app.name);
-        if resource == libc::RLIMIT_NOFILE && hard > limits.nr_open {
+        if resource == libc::RLIMIT_NOFILE && hard > machine.nr_open {
             let shown = if hard == rlimit::UNLIMITED { "unlimited".to_owned() } else { hard.to_string() };
-            let message = format!("nofile {shown} is above the host's fs.nr_open ({})", limits.nr_open);
+            let message = format!("nofile {shown} is above the host's fs.nr_open ({})", machine.nr_open);
             found.push(finding(&rules::RLIMIT_ABOVE_HOST, path, message));
-        } else if let Some(own) = own_hard(resource).filter(|own| hard > *own && !limits.may_raise) {
+        } else if let Some(own) = own_hard(resource).filter(|own| hard > *own && !machine.may_raise) {
             let message = format!("{name} is above podrun's own hard limit ({own})");
             let hint = Some("run podrun with CAP_SYS_RESOURCE, or with a higher limit of its own".to_owned());
             found.push(Finding { hint, ..finding(&rules::NEEDS_CAPABILITY, path, message) });
         }
     }
-    if app.oom_score_adjust < limits.oom_score_adj && !limits.may_raise {
+    if app.oom_score_adjust < machine.oom_score_adj && !machine.may_raise {
         let message = format!(
             "oom-score-adjust {} is below podrun's own ({})",
-            app.oom_score_adjust, limits.oom_score_adj
+            app.oom_score_adjust, machine.oom_score_adj
         );
         let hint = Some("run podrun with CAP_SYS_RESOURCE".to_owned());
         let path = format!("app.{}.oom-score-adjust", app.name);
@@ -179,10 +189,10 @@ mod tests {
         let mut one = app(Path::new("/"));
         one.limits = Isolators { cpus: cpus::parse("8192").ok(), ..Isolators::default() };
         one.rlimits.insert(libc::RLIMIT_NOFILE, (1, u64::MAX - 1));
-        let found = check(&spec(vec![one]), &[]);
+        let found = check(&spec(vec![one]), &[], &Machine::look());
         let rules: Vec<_> = found.iter().map(|finding| finding.rule.code).collect();
         assert_eq!(rules, ["W0920", "E0921"], "{found:?}");
         assert_eq!(found[0].path, "app.web.isolators.cpus");
-        assert!(check(&spec(vec![app(Path::new("/"))]), &[]).is_empty());
+        assert!(check(&spec(vec![app(Path::new("/"))]), &[], &Machine::look()).is_empty());
     }
 }

@@ -6,12 +6,17 @@
 
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use super::{open_nonblocking, read_regular};
 
 /// The variables of a file, in order; a name may stand there twice.
 pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
     let shown = path.display();
-    let file = open_nonblocking(path).map_err(|error| format!("cannot open `{shown}`: {error}"))?;
+    let file = open_nonblocking(path).map_err(|error| {
+        let cause = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw).desc();
+        format!("cannot open `{shown}`: {cause}")
+    })?;
     let bytes = read_regular(file).map_err(|reason| format!("`{shown}` {reason}"))?;
     parse(&bytes).map_err(|(line, reason)| format!("{shown}:{line}: {reason}"))
 }

@@ -48,7 +48,7 @@ pub fn look(rootfs: &Path) -> Result<(), String> {
     Err(words(errno, rootfs, is_overlay, in_user_namespace()))
 }
 
-fn words(errno: Errno, rootfs: &Path, is_overlay: bool, in_user_namespace: bool) -> String {
+pub(super) fn words(errno: Errno, rootfs: &Path, is_overlay: bool, in_user_namespace: bool) -> String {
     let over = format!("over {}", rootfs.display());
     match errno {
         Errno::ENODEV => ": this kernel has no overlay file system".to_owned(),

@@ -47,6 +47,13 @@ pub(crate) fn spec(apps: Vec<AppSpec>) -> Spec {
     }
 }
 
+/// Makes the kernel of this host refuse every overlay, as one in a user namespace.
+pub(crate) fn refuse_overlay(host: &mut Host, errno: Errno) {
+    for (rootfs, facts) in &mut host.roots {
+        facts.overlay = Err(overlay::words(errno, rootfs, false, true));
+    }
+}
+
 fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("etc")).unwrap();

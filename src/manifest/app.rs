@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::tree::{Item, Report, Table, ValueRules, type_words};
 use super::{isolators, keys, known, log, rules};
 use crate::spec::{AppSpec, Capabilities, Grace, IdOrName};
-use crate::value::{capability, identity, place, rlimit, signal};
+use crate::value::{capability, identity, nearest, place, rlimit, signal};
 
 const PATH: ValueRules = ValueRules::both(rules::PATH);
 const WORKDIR: ValueRules = ValueRules::new(rules::PATH, rules::WORKDIR);
@@ -23,6 +23,8 @@ const IDENTITY: ValueRules = ValueRules::new(rules::IDENTITY_FORM, rules::IDENTI
 const CAPABILITY: ValueRules = ValueRules::both(rules::CAPABILITY);
 const SIGNAL: ValueRules = ValueRules::both(rules::SIGNAL);
 const RLIMIT: ValueRules = ValueRules::new(rules::RLIMIT_FORM, rules::RLIMIT_RANGE);
+/// What an app can be waited for, and whether that works.
+const CONDITIONS: [(&str, bool); 3] = [("started", true), ("ready", false), ("completed", false)];
 const STOP_TIMEOUT: Grace = Grace::Limited(Duration::from_secs(10));
 const SIGTERM: i32 = 15;
 
@@ -337,21 +339,51 @@ fn depends_on(item: &Item, report: &mut Report) -> Vec<Edge> {
 }
 
 fn check_condition(condition: &Item, report: &mut Report) {
-    if condition.value.is_table() {
+    if let Some(table) = condition.as_table() {
         let message = format!("a table for `{}` in depends-on is not supported yet", condition.key);
         report.add(condition.problem(&rules::NOT_SUPPORTED, message).help("write \"started\""));
+        check_condition_table(&table, report);
         return;
     }
-    let word = condition.choice_of(
-        "condition",
-        report,
-        &[("started", true), ("ready", false), ("completed", false)],
-    );
+    let word = condition.choice_of("condition", report, &CONDITIONS);
     if word == Some(false) {
         let text = condition.value.as_str().unwrap_or_default();
         let message =
             format!("the condition \"{text}\" of `{}` in depends-on is not supported yet", condition.key);
         report.add(condition.problem(&rules::NOT_SUPPORTED, message).help("\"started\" is"));
+    }
+}
+
+/// `{ when = "ready", restart = true }`, which does not work yet. Its keys are not in the table of keys: they stand
+/// below a name of the author's.
+fn check_condition_table(table: &Table, report: &mut Report) {
+    for item in table.items() {
+        match item.key {
+            "when" if item.value.is_str() => {
+                item.choice_of("condition", report, &CONDITIONS);
+            }
+            "when" => {
+                let message = format!("when is a string, not {}", type_words(item.value));
+                report.add(item.problem(&rules::WRONG_TYPE, message).help("for example: when = \"started\""));
+            }
+            "restart" if item.value.as_bool().is_some() => {}
+            "restart" => {
+                let message = format!("restart is a boolean, not {}", type_words(item.value));
+                report.add(item.problem(&rules::WRONG_TYPE, message).help("for example: restart = true"));
+            }
+            key => {
+                let mut message = format!("unknown key `{key}` in [{}]", table.path);
+                let near = nearest(key, ["when", "restart"]);
+                if let Some(near) = near {
+                    message.push_str(&format!("; did you mean `{near}`?"));
+                }
+                let problem = Problem::new(&rules::UNKNOWN_KEY, &item.path, item.key_span.clone(), message);
+                report.add(match near {
+                    Some(_) => problem,
+                    None => problem.help(format!("the keys in [{}] are when, restart", table.path)),
+                });
+            }
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Thing {
     Device(PathBuf),
     /// A file that nobody else should be able to read.
     Secret(PathBuf),
+    /// A credential that systemd has given to the service that podrun runs in.
+    Credential(String),
     /// A seccomp profile in the form of OCI.
     Profile(PathBuf),
     /// A block device, or a file on one.
@@ -74,14 +76,21 @@ fn of_app(app: &Table, asks: &mut Vec<Ask>) {
         add(asks, &element, |text| Thing::Device(text.split(':').next().unwrap_or(text).into()));
     }
     for element in elements("secrets") {
-        add(asks, &element, |text| Thing::Secret(text.into()));
+        match element.value.as_str().and_then(|text| text.strip_prefix("cred:")) {
+            Some(name) if place::is_credential(name) => {
+                let what = Thing::Credential(name.to_owned());
+                asks.push(Ask { path: element.path.to_string(), span: element.span.clone(), what });
+            }
+            Some(_) => {}
+            None => add(asks, &element, |text| Thing::Secret(text.into())),
+        }
     }
     if let Some(item) = app.item("seccomp") {
         add(asks, &item, |text| Thing::Profile(text.into()));
     }
 }
 
-/// Words such as `default` and `cred:NAME` ask for no file.
+/// Words such as `default` ask for no file.
 fn add(asks: &mut Vec<Ask>, item: &Item, thing: impl Fn(&str) -> Thing) {
     let Some(text) = item.value.as_str() else { return };
     if place::absolute(text).is_ok() || is_map(text) {
@@ -97,7 +106,7 @@ fn is_map(text: &str) -> bool {
 mod tests {
     use super::super::Source;
     use super::super::overrides::Overrides;
-    use super::Thing::{Device, Disk, Profile, Secret, UserMap};
+    use super::Thing::{Credential, Device, Disk, Profile, Secret, UserMap};
 
     #[test]
     fn what_is_well_formed_is_asked_and_nothing_else() {
@@ -108,7 +117,7 @@ name = "x"
 namespaces = { user = "0:1000:70000" }
 [app.a]
 devices = ["/dev/fuse:rw", "kvm", 3, "/dev/null"]
-secrets = ["/etc/a", "cred:b"]
+secrets = ["/etc/a", "cred:b", "cred:"]
 seccomp = "/etc/p.json"
 [app.a.isolators.io-max]
 "/srv" = { rbps = 1 }
@@ -124,11 +133,12 @@ seccomp = "default"
             ("app.a.devices[0]", Device("/dev/fuse".into())),
             ("app.a.devices[3]", Device("/dev/null".into())),
             ("app.a.secrets[0]", Secret("/etc/a".into())),
+            ("app.a.secrets[1]", Credential("b".into())),
             ("app.a.seccomp", Profile("/etc/p.json".into())),
             ("app.a.isolators.io-max.\"/srv\"", Disk("/srv".into())),
         ];
         assert_eq!(found, expected.each_ref().map(|(path, what)| (*path, what)));
-        assert_eq!(&text[asks[5].span.clone()], "\"/srv\"");
+        assert_eq!(&text[asks[6].span.clone()], "\"/srv\"");
         assert_eq!(Source::new("x.toml", "= nonsense", Overrides::default()).asks(), []);
     }
 }

@@ -118,14 +118,15 @@ fn unknown(table: &Table, item: &Item) -> Problem {
     }
 }
 
-/// Those of the keys of a table that are worth a mention: they are tables themselves, or work.
+/// Those of the keys of a table that are worth a mention: they are tables themselves, or work. Where none does, all.
 fn working(table: &Table, names: &[&'static str]) -> Vec<&'static str> {
     let works = |name: &str| match keys::look_up(&table.path.join(name).parts()) {
         Lookup::Key(key) => key.support == Support::Supported,
         Lookup::Table => true,
         Lookup::Unknown => false,
     };
-    names.iter().copied().filter(|name| works(name)).collect()
+    let working: Vec<&'static str> = names.iter().copied().filter(|name| works(name)).collect();
+    if working.is_empty() { names.to_vec() } else { working }
 }
 
 /// `[app.my.web]`, which TOML reads as a table `web` in the app `my`.

@@ -10,12 +10,11 @@ mod probes;
 mod volumes;
 
 pub(super) use pod::id_map;
-use toml::de::DeValue;
 
 use super::app::{self, App};
 use super::keys::Kind;
 use super::pod::{NUL, grace};
-use super::tree::{Item, Report, Table, ValueRules, any_key, type_words};
+use super::tree::{Item, Report, Table, ValueRules, not_text};
 use super::{isolators, rules};
 use crate::value::{Refusal, place, quoted, signal};
 
@@ -160,20 +159,7 @@ fn entries(item: &Item, kind: Kind, report: &mut Report) {
         if entry.value.is_str() || is_number {
             continue;
         }
-        let text = report.text.get(entry.span.clone()).unwrap_or_default();
-        let problem = match entry.value {
-            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
-                let key = entry.path.parts().last().map(|part| any_key(part)).unwrap_or_default();
-                entry.problem(
-                    &rules::WRONG_TYPE,
-                    format!("{} values are strings: {key} = \"{text}\"", item.key),
-                )
-            }
-            other => {
-                let message = format!("{} values are strings, not {}", item.key, type_words(other));
-                entry.problem(&rules::WRONG_TYPE, message)
-            }
-        };
-        report.add(problem);
+        let message = not_text(item.key, &entry, report);
+        report.add(entry.problem(&rules::WRONG_TYPE, message));
     }
 }

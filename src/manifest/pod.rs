@@ -9,7 +9,7 @@ use podrun_abi::boot::ExitPolicy;
 use super::isolators;
 use super::problem::Problem;
 use super::rules;
-use super::tree::{Item, Report, Table, ValueRules};
+use super::tree::{Item, Report, Table, ValueRules, not_text};
 use crate::spec::{Grace, PodSpec};
 use crate::value::{Refusal, Why, duration, place};
 
@@ -141,8 +141,7 @@ fn labels(item: &Item, report: &mut Report) -> BTreeMap<String, String> {
             report.add(Problem::new(&rules::LABEL_NAME, &label.path, label.key_span.clone(), message));
         }
         let Some(text) = label.value.as_str() else {
-            let message = format!("label values are strings: {} = \"…\"", label.key);
-            report.add(label.problem(&rules::WRONG_TYPE, message));
+            report.add(label.problem(&rules::WRONG_TYPE, not_text("labels", &label, report)));
             continue;
         };
         if let Some(text) = label.accept(report, NUL, place::no_nul(text)) {

@@ -2,56 +2,113 @@
 //! an answer.
 
 use std::fs;
+use std::ops::Range;
+use std::path::Path;
 
 use super::tests::{UPDATE, repository};
 use super::*;
 
-/// The answer to a piece of a manifest, with places in the piece.
-fn answer(piece: &str) -> String {
+/// One example of a row.
+#[derive(Default)]
+pub(crate) struct Example {
+    /// The host that it is for, in lines `what: value`; empty where that does not matter.
+    pub host: String,
+    /// A piece of a manifest.
+    pub manifest: String,
+}
+
+/// What stands before and behind a piece of a manifest to make it a whole one.
+pub(crate) fn completed(piece: &str) -> (String, &'static str) {
     let version = if piece.contains("version") { "" } else { "version = 1\n" };
     let is_whole = piece.contains("[pod]") || piece.contains("version");
     let head = format!("{version}{}", if is_whole { "" } else { "[pod]\nname = \"shop\"\n" });
-    let app = if piece.contains("[app") || piece.contains("version") {
-        ""
-    } else {
-        "[app.web]\nrootfs = \"/\"\nexec = [\"/bin/true\"]\n"
-    };
-    let mut problems = read(&format!("{head}{piece}{app}")).problems;
-    let piece_end = piece.len();
-    let shift = |span: &mut std::ops::Range<usize>| {
-        let at = |offset: usize| offset.saturating_sub(head.len()).min(piece_end);
+    let has_app = piece.contains("[app") || piece.contains("version");
+    (head, if has_app { "" } else { "[app.web]\nrootfs = \"/\"\nexec = [\"/bin/true\"]\n" })
+}
+
+/// Moves problems of a whole manifest to where they are in the piece.
+pub(crate) fn placed(problems: &mut [Problem], head_length: usize, piece_length: usize) {
+    let shift = |span: &mut Range<usize>| {
+        let at = |offset: usize| offset.saturating_sub(head_length).min(piece_length);
         *span = at(span.start)..at(span.end);
     };
-    for problem in &mut problems {
+    for problem in problems {
         shift(&mut problem.span);
         problem.related.iter_mut().for_each(|(span, _)| shift(span));
     }
+}
+
+fn answer(example: &Example) -> String {
+    let piece = &example.manifest;
+    let (head, tail) = completed(piece);
+    let mut problems = read(&format!("{head}{piece}{tail}")).problems;
+    placed(&mut problems, head.len(), piece.len());
     render("shop.toml", piece, &problems, false)
 }
 
-#[test]
-fn every_row_has_its_exact_answer() {
-    let path = repository("tests/golden/rows.md");
-    let document = fs::read_to_string(&path).unwrap();
-    let mut renewed = String::new();
-    for section in document.split_inclusive("```\n\n## ").flat_map(|part| part.split_inclusive("```\n\n# ")) {
-        let Some((before, rest)) = section.split_once("```toml\n") else {
-            renewed.push_str(section);
-            continue;
-        };
-        let (piece, rest) = rest.split_once("```\n\n```text\n").unwrap();
-        let (_, after) = rest.split_once("```\n").unwrap();
-        let shown = answer(piece);
-        assert!(!shown.is_empty(), "nothing is said about\n{piece}");
-        renewed
-            .push_str(&format!("{before}```toml\n{piece}```\n\n```text\n{}\n```\n{after}", shown.trim_end()));
+/// The document with each answer as it is: what is fenced as `text`, to what is fenced as `toml` before it on the host
+/// that is fenced as `host`.
+fn renewed(document: &str, answer: impl Fn(&Example) -> String) -> String {
+    let mut text = String::new();
+    let mut example = Example::default();
+    let mut lines = document.split_inclusive('\n');
+    while let Some(line) = lines.next() {
+        text.push_str(line);
+        if line.starts_with('#') {
+            example = Example::default();
+        }
+        let Some(kind) = line.trim_end().strip_prefix("```") else { continue };
+        let mut body: String = lines.by_ref().take_while(|line| line.trim_end() != "```").collect();
+        match kind {
+            "host" => example.host.clone_from(&body),
+            "toml" => example.manifest.clone_from(&body),
+            "text" => {
+                let shown = answer(&example);
+                let shown = shown.trim_end();
+                body = if shown.is_empty() { String::new() } else { format!("{shown}\n") };
+            }
+            other => panic!("a fence of kind {other:?}"),
+        }
+        text.push_str(&format!("{body}```\n"));
     }
+    text
+}
+
+/// Compares a document with the answers, or writes it anew.
+pub(crate) fn compare(path: &Path, answer: impl Fn(&Example) -> String) {
+    let document = fs::read_to_string(path).unwrap();
+    let renewed = renewed(&document, answer);
     if std::env::var_os(UPDATE).is_some() {
-        fs::write(&path, &renewed).unwrap();
+        fs::write(path, &renewed).unwrap();
     } else if renewed != document {
         let differs = renewed.lines().zip(document.lines()).enumerate().find(|(_, (new, old))| new != old);
         panic!("{}: run again with {UPDATE}=1 and look at the difference: {differs:#?}", path.display());
     }
+}
+
+#[test]
+fn every_row_has_its_exact_answer() {
+    compare(&repository("tests/golden/rows.md"), answer);
+}
+
+/// A key that no example writes may be answered in any way.
+#[test]
+fn every_key_is_in_an_example() {
+    let rows = fs::read_to_string(repository("tests/golden/rows.md")).unwrap();
+    let pieces: Vec<&str> =
+        rows.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let unseen: Vec<&str> = keys::KEYS
+        .iter()
+        .map(|key| key.path)
+        // A name of the author's.
+        .filter(|path| !path.ends_with(".*"))
+        .filter(|path| {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            !pieces.iter().any(|piece| piece.split(|c| !is_word(c)).any(|word| word == name))
+        })
+        .collect();
+    assert!(unseen.is_empty(), "no example in rows.md has {unseen:#?}");
 }
 
 /// Manifests of authors who are new to this, with the answers that they get, as a document.
@@ -89,8 +146,8 @@ fn mistakes_of_new_authors_are_answered_as_documented() {
 /// Words of the language that podrun is written in, and of its libraries, say nothing to an author.
 #[test]
 fn no_answer_speaks_of_what_podrun_is_made_of() {
-    let mut answers =
-        vec![("rows.md".to_owned(), fs::read_to_string(repository("tests/golden/rows.md")).unwrap())];
+    let document = |name: &str| fs::read_to_string(repository("tests/golden").join(name)).unwrap();
+    let mut answers = ["rows.md", "host-rows.md"].map(|name| (name.to_owned(), document(name))).to_vec();
     for file in super::tests::toml_files("tests/golden/manifest") {
         let text = fs::read_to_string(file.with_extension("txt")).unwrap();
         answers.push((file.display().to_string(), text));
@@ -125,6 +182,7 @@ fn no_answer_speaks_of_what_podrun_is_made_of() {
         "enum ",
         "::",
         "newtype",
+        "os error",
     ];
     for (name, text) in &answers {
         for line in text.lines() {

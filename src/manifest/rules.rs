@@ -86,6 +86,7 @@ rules! {
     TTY_TWICE "E0415" "At most one app has the terminal.";
     DEVICE "E0416" "A device is an absolute path, with some of r, w and m behind a colon.";
     SECCOMP "E0417" "seccomp is default, unconfined, or the absolute path of a profile.";
+    SECRET "E0418" "A secret is an absolute path, or `cred:` with the name of a credential of systemd's.";
     CAPABILITY "E0420" "A capability or a set of them is known.";
     OOM_SCORE "E0430" "oom-score-adjust is from -1000 to 1000.";
     RLIMIT_NAME "E0440" "A resource limit is known.";

@@ -11,9 +11,9 @@ use crate::spec::{Capabilities, IdOrName, Limits, OnMissing};
 use crate::value::{Ceiling, CpuAmount, CpuWeight};
 
 /// Replaces the expected output by the actual one instead of comparing them.
-pub(super) const UPDATE: &str = "PODRUN_UPDATE_GOLDEN";
+pub(crate) const UPDATE: &str = "PODRUN_UPDATE_GOLDEN";
 
-pub(super) fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 

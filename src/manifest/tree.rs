@@ -381,6 +381,18 @@ impl ValueRules {
     }
 }
 
+/// What to say of a value that has to be a string, in the table `of` whose names are the author's.
+pub(super) fn not_text(of: &str, entry: &Item, report: &Report) -> String {
+    let text = report.text.get(entry.span.clone()).unwrap_or_default();
+    match entry.value {
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
+            let key = entry.path.parts().last().map(|part| any_key(part)).unwrap_or_default();
+            format!("{of} values are strings: {key} = \"{text}\"")
+        }
+        other => format!("{of} values are strings, not {}", type_words(other)),
+    }
+}
+
 /// `a`, `a or b`, `a, b or c`.
 pub(super) fn any_of(words: &[&str]) -> String {
     match words {

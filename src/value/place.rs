@@ -56,6 +56,14 @@ pub fn is_variable(text: &str) -> bool {
     starts_well && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// A name of a systemd credential: that of a file, of printable ASCII without `:` (systemd.exec(5),
+/// `LoadCredential=`).
+#[must_use]
+pub fn is_credential(text: &str) -> bool {
+    let well = |b: u8| (b.is_ascii_graphic() || b == b' ') && b != b'/' && b != b':';
+    (1..=255).contains(&text.len()) && text.bytes().all(well) && text != "." && text != ".."
+}
+
 /// Any text that execve(2) can pass on.
 ///
 /// # Errors

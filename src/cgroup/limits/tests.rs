@@ -7,7 +7,7 @@ use crate::value::{Ceiling, CpuAmount, CpuWeight};
 
 const MIB: u64 = 1 << 20;
 
-fn hybrid() -> Facts {
+pub(crate) fn hybrid() -> Facts {
     let mounts = b"\
 32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
 33 31 0:30 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct
@@ -27,13 +27,13 @@ fn hybrid() -> Facts {
     }
 }
 
-fn legacy() -> Facts {
+pub(crate) fn legacy() -> Facts {
     let mut facts = Facts { unified: None, ..hybrid() };
     facts.hierarchies.v2 = None;
     facts
 }
 
-fn unified(controllers: &str, delegated: bool) -> Facts {
+pub(crate) fn unified(controllers: &str, delegated: bool) -> Facts {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mounts = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
     let own = GroupFacts {

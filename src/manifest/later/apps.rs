@@ -10,6 +10,7 @@ use crate::spec::Grace;
 use crate::value::{Refusal, duration, nearest, place, quoted, size};
 
 const SECCOMP: ValueRules = ValueRules::both(rules::SECCOMP);
+const SECRET: ValueRules = ValueRules::both(rules::SECRET);
 const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
 const RATE: ValueRules = ValueRules::both(rules::RATE);
 const LISTEN: ValueRules = ValueRules::both(rules::LISTEN);
@@ -77,10 +78,7 @@ fn texts(app: &Table, report: &mut Report) {
     }
     if let Some(item) = list("secrets") {
         for element in item.elements(report).iter().filter(|element| element.value.is_str()) {
-            element.parsed(report, PATH, |text| match text.strip_prefix("cred:") {
-                Some(name) if !name.is_empty() => Ok(text),
-                _ => place::absolute(text),
-            });
+            element.parsed(report, SECRET, secret);
         }
     }
 }
@@ -98,6 +96,22 @@ fn seccomp(text: &str) -> Result<(), Refusal> {
         Some(near) => refusal.help(format!("did you mean `{near}`?")),
         None => refusal.help("write \"default\", \"unconfined\", or the absolute path of an OCI profile"),
     })
+}
+
+/// A path, or `cred:NAME`.
+fn secret(text: &str) -> Result<(), Refusal> {
+    if let Some(name) = text.strip_prefix("cred:") {
+        if place::is_credential(name) {
+            return Ok(());
+        }
+        return Err(Refusal::form(format!("{} does not name a credential", quoted(text)))
+            .help("write \"cred:NAME\" with the name of a systemd credential, which has no `/` and no `:`"));
+    }
+    if text.starts_with('/') {
+        return place::absolute(text).map(|_| ());
+    }
+    let refusal = Refusal::form(format!("{} is neither a path nor a credential", quoted(text)));
+    Err(refusal.help("write an absolute path, or \"cred:NAME\" for a systemd credential"))
 }
 
 /// `path[:rwm]`.
@@ -136,6 +150,10 @@ fn check_isolators(block: &Table, report: &mut Report) {
     }
     for item in block.table("hugetlb").map(|table| table.items()).unwrap_or_default() {
         let bytes = size::parse(item.key).or_else(|_| size::parse(&item.key.replace('B', "iB")));
+        let bytes = bytes.map_err(|_| {
+            Refusal::form(format!("{} is not a size of huge pages", quoted(item.key)))
+                .help("write it as the kernel does in the name of the file: \"2MB\" or \"1GB\"")
+        });
         let named = Item { span: item.key_span.clone(), ..item.clone() };
         named.accept(report, ValueRules::both(rules::SIZE_FORM), bytes);
     }

@@ -21,8 +21,10 @@ pub(super) fn check(root: &Table, report: &mut Report) {
         let Some(conditions) = app.table("depends-on") else { continue };
         for condition in conditions.items() {
             let target = apps.iter().find(|(name, _)| *name == condition.key);
+            // In a table the word stands behind `when`.
+            let when = condition.as_table().and_then(|table| table.item("when"));
             if let Some((name, target)) = target {
-                check_condition(&condition, name, target, report);
+                check_condition(when.as_ref().unwrap_or(&condition), name, target, report);
             }
         }
     }
