@@ -9,7 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Color;
-use crate::pod::root::{DEFAULT_ROOT, is_name};
+use crate::pod::root::{DEFAULT_ROOT, is_app_name, is_name};
 use crate::spec::Grace;
 use crate::value::duration;
 
@@ -422,6 +422,13 @@ fn pod_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("use lower-case letters, digits and `-`, at most 63, no `-` at the ends".into())
+}
+
+fn app_name(text: &str) -> Result<String, String> {
+    if is_app_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("use lower-case letters, digits and `-`, at most 32".into())
 }
 
 /// A time such as `1m30s`, or `infinity`.

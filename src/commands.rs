@@ -38,7 +38,7 @@ use crate::output::write_stderr;
 use crate::pod::client::{self, Answer};
 use crate::pod::root::Root;
 use crate::pod::status::Status;
-use crate::pod::{Pod, gc as undo};
+use crate::pod::{Address, Pod, gc as undo};
 use crate::value::Refusal;
 
 /// Does what was typed and returns the exit code.
@@ -93,6 +93,20 @@ fn usage<T>(flag: &str, refused: Result<T, Refusal>) -> Result<T> {
             None => error,
         }
     })
+}
+
+/// What was typed as `-c APP POD` in place of `POD/APP`.
+fn address(pod: &Address, app: Option<&String>) -> Result<Address> {
+    app.map_or_else(|| Ok(pod.clone()), |app| usage("--app", pod.with_app(app)))
+}
+
+/// Each app of `-c` in each of the pods.
+fn addresses(pods: &[Address], apps: &[String]) -> Result<Vec<Address>> {
+    if apps.is_empty() {
+        return Ok(pods.to_vec());
+    }
+    let each = pods.iter().flat_map(|pod| apps.iter().map(move |app| address(pod, Some(app))));
+    each.collect()
 }
 
 fn not_running<T>(pod: &Pod) -> Result<T> {

@@ -29,6 +29,8 @@ use record::{PodRecord, Unreadable};
 use status::json::Identity;
 use status::{Liveness, Status};
 
+use crate::value::Refusal;
+
 /// Eight hexadecimal digits, random: whatever the host sees of a pod is named by them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodId(String);
@@ -229,6 +231,22 @@ impl std::str::FromStr for Address {
     }
 }
 
+impl Address {
+    /// The same with an app that was typed apart from the pod.
+    ///
+    /// # Errors
+    /// When it names an app already.
+    pub fn with_app(&self, app: &str) -> Result<Self, Refusal> {
+        match &self.app {
+            None => Ok(Self { pod: self.pod.clone(), app: Some(app.to_owned()) }),
+            Some(own) => {
+                let refusal = Refusal::form(format!("`{}/{own}` names an app already", self.pod));
+                Err(refusal.help(format!("write `{0}/{own}`, or `-c {app} {0}`", self.pod)))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +270,13 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(text.parse::<Address>().ok(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_app_is_named_once() {
+        let with_api = |text: &str| text.parse::<Address>().unwrap().with_app("api");
+        assert_eq!(with_api("shop").unwrap(), "shop/api".parse().unwrap());
+        assert_eq!(with_api("shop/db").unwrap_err().message, "`shop/db` names an app already");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{JsonFormat, ListFormat, TextFormat, grace, pod_name};
+use super::{JsonFormat, ListFormat, TextFormat, app_name, grace, pod_name};
 use crate::pod::Address;
 use crate::spec::Grace;
 use crate::value::duration;
@@ -108,6 +108,9 @@ pub struct StatusArgs {
     /// Name or id of the pod
     #[arg(value_name = "POD[/APP]")]
     pub pod: Address,
+    /// Its app, as POD/APP names it
+    #[arg(short = 'c', long, value_name = "APP", value_parser = app_name)]
+    pub app: Option<String>,
     /// First wait for its end, so long at most
     #[arg(
         long,
@@ -143,6 +146,7 @@ pub struct StatusArgs {
 Examples:
   podrun logs shop
   podrun logs -f -n 20 shop
+  podrun logs -c api -c db shop
   podrun logs -t --since 10m --stream stderr shop/api
   podrun logs --since 2026-11-23T02:00:00Z --until 2026-11-23T03:00:00Z shop
   podrun logs --no-log-prefix shop/api | sort | uniq -c
@@ -154,6 +158,9 @@ pub struct LogsArgs {
     /// Name or id of the pod, or apps of one pod
     #[arg(value_name = "POD[/APP]", required = true)]
     pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
+    pub apps: Vec<String>,
     /// Go on with what comes, until the pod has ended
     #[arg(short, long)]
     pub follow: bool,
@@ -224,6 +231,9 @@ pub struct InspectArgs {
     /// Name or id of the pod
     #[arg(value_name = "POD[/APP]")]
     pub pod: Address,
+    /// Its app, as POD/APP names it
+    #[arg(short = 'c', long, value_name = "APP", value_parser = app_name)]
+    pub app: Option<String>,
     /// json; there is no other form
     #[arg(short, long, visible_alias = "format", default_value = "json", hide_possible_values = true)]
     pub output: JsonFormat,
@@ -266,6 +276,9 @@ pub struct WaitArgs {
     /// Names or ids
     #[arg(value_name = "POD[/APP]", required = true)]
     pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
+    pub apps: Vec<String>,
     /// exited or ready
     #[arg(long, default_value = "exited", hide_possible_values = true)]
     pub condition: Condition,
@@ -299,6 +312,9 @@ pub struct StopArgs {
     /// Names or ids
     #[arg(value_name = "POD[/APP]", required_unless_present = "all", conflicts_with = "all")]
     pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", conflicts_with = "all", value_parser = app_name)]
+    pub apps: Vec<String>,
     /// In place of the apps' own stop-timeout, such as 10s
     #[arg(short = 't', long, value_name = "DUR")]
     pub time: Option<String>,
@@ -321,6 +337,9 @@ pub struct KillArgs {
     /// Name or id
     #[arg(value_name = "POD[/APP]")]
     pub pod: Address,
+    /// Its app, as POD/APP names it
+    #[arg(short = 'c', long, value_name = "APP", value_parser = app_name)]
+    pub app: Option<String>,
     /// Send this signal instead of killing
     #[arg(short, long, value_name = "SIG")]
     pub signal: Option<String>,

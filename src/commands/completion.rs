@@ -48,6 +48,7 @@ pub fn complete(globals: &Globals, args: &CompleteArgs) -> Result<u8> {
         Kind::Words(words) => words.clone(),
         Kind::PodOrApp => pods(&root, &expected, Apps::Too),
         Kind::Pod | Kind::PodOrPath => pods(&root, &expected, Apps::No),
+        Kind::App if OF_PODS.contains(&expected.command.as_str()) => apps_of_pods(&root, &expected.subjects),
         Kind::App => apps(&expected.subjects),
         Kind::Key => keys(),
     };
@@ -71,6 +72,8 @@ enum Apps {
     No,
 }
 
+/// `-c` names an app of a pod in these, and of a manifest in all others.
+const OF_PODS: [&str; 6] = ["status", "logs", "inspect", "wait", "stop", "kill"];
 /// These have something to say of pods that have ended; all others act on living ones.
 const OF_ENDED: [&str; 7] = ["status", "logs", "inspect", "cat", "graph", "rm", "wait"];
 
@@ -115,6 +118,13 @@ fn apps(manifests: &[String]) -> Vec<(String, String)> {
         }
     }
     words
+}
+
+/// The apps of these pods.
+fn apps_of_pods(root: &Path, pods: &[String]) -> Vec<(String, String)> {
+    let Ok(root) = Root::open(root) else { return Vec::new() };
+    let found = pods.iter().filter_map(|word| root.find(word).ok());
+    found.flat_map(|pod| pod.status().apps).map(|app| (app.name.clone(), app.words())).collect()
 }
 
 fn keys() -> Vec<(String, String)> {

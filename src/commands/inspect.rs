@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use super::{cat, status};
+use super::{address, cat, status};
 use crate::cgroup::limits::app_group;
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
 use crate::cli::InspectArgs;
@@ -79,12 +79,13 @@ struct LimitJson {
 /// # Errors
 /// When there is no such pod or app.
 pub fn run(root: &Root, args: &InspectArgs) -> Result<u8> {
-    let pod = root.find(&args.pod.pod)?;
+    let address = address(&args.pod, args.app.as_ref())?;
+    let pod = root.find(&address.pod)?;
     let told = pod.status();
     let json = status::complete(&pod, &told, pod.is_alive());
     let plan = pod.plan().ok();
     let spec = cat::spec(&pod).ok();
-    match &args.pod.app {
+    match &address.app {
         None => write_json_pretty(&of_pod(&pod, json, plan.as_ref(), spec.as_ref()))?,
         Some(name) => {
             let app = json.apps.into_iter().find(|app| app.name == *name);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 
+use super::addresses;
 use crate::cli::pods::{Moment, StreamName};
 use crate::cli::{Globals, LogsArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_USAGE, Note};
@@ -67,12 +68,13 @@ fn is_closed(error: &anyhow::Error) -> bool {
 
 /// The pod, and those of its apps that are asked for.
 fn subject(root: &Root, args: &LogsArgs) -> Result<(Pod, Vec<String>)> {
-    let Some(first) = args.pods.first() else { return Err(anyhow!("no pod was named")) };
+    let addresses = addresses(&args.pods, &args.apps)?;
+    let Some(first) = addresses.first() else { return Err(anyhow!("no pod was named")) };
     let pod = root.find(&first.pod)?;
     let status = pod.status();
     let mut wanted = Vec::new();
     let mut all = false;
-    for address in &args.pods {
+    for address in &addresses {
         if root.find(&address.pod)?.id() != pod.id() {
             return Err(anyhow!("cannot print the output of several pods at once")).code(EXIT_USAGE);
         }

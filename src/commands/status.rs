@@ -2,18 +2,18 @@
 
 use anyhow::{Result, anyhow};
 
-use super::usage;
 use super::waiting::{self, Progress, Subject};
+use super::{address, usage};
 use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, Note};
 use crate::output::table::Table;
 use crate::output::{size, span, terminal_width, wrap, write_json, write_stdout};
-use crate::pod::Pod;
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
 use crate::pod::status::json::{AppJson, PodJson, UsageJson};
 use crate::pod::status::{AppState, AppStatus, Status};
+use crate::pod::{Address, Pod};
 
 /// The words before what is told of the pod stand in a column of this width.
 const LABEL_WIDTH: usize = 8;
@@ -23,11 +23,12 @@ const LABEL_WIDTH: usize = 8;
 /// # Errors
 /// When there is no such pod or app, or standard output cannot be written.
 pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
-    let pod = root.find(&args.pod.pod)?;
-    let in_time = wait_first(&pod, args)?;
+    let Address { pod, app } = address(&args.pod, args.app.as_ref())?;
+    let pod = root.find(&pod)?;
+    let in_time = wait_first(&pod, app.as_ref(), args)?;
     let is_alive = pod.is_alive();
     let mut status = pod.status();
-    if let Some(name) = &args.pod.app {
+    if let Some(name) = &app {
         status.apps.retain(|app| app.name == *name);
         if status.apps.is_empty() {
             return Err(anyhow!("pod `{}` has no app `{name}`", pod.name())).code(EXIT_NOT_FOUND);
@@ -41,7 +42,7 @@ pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
             write_stdout(&text(&pod, &status, &json, (now_ms(), width_max)))?;
         }
     }
-    let runs = match &args.pod.app {
+    let runs = match &app {
         Some(_) => is_alive && status.running() > 0,
         None => is_alive && !status.phase.is_over(),
     };
@@ -53,16 +54,16 @@ pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
 }
 
 /// For `--wait` and `--wait-ready`: whether it came so far, or ended, in its time.
-fn wait_first(pod: &Pod, args: &StatusArgs) -> Result<bool> {
+fn wait_first(pod: &Pod, app: Option<&String>, args: &StatusArgs) -> Result<bool> {
     let (condition, limit) = match (args.wait, args.wait_ready) {
         (Some(limit), _) => (Condition::Exited, limit),
         (None, Some(limit)) => (Condition::Ready, limit),
         (None, None) => return Ok(true),
     };
-    if let Some(app) = args.pod.app.as_ref().filter(|app| pod.status().app(app).is_none()) {
+    if let Some(app) = app.filter(|app| pod.status().app(app).is_none()) {
         return Err(anyhow!("pod `{}` has no app `{app}`", pod.name())).code(EXIT_NOT_FOUND);
     }
-    let subject = Subject { pod: pod.clone(), app: args.pod.app.clone() };
+    let subject = Subject { pod: pod.clone(), app: app.cloned() };
     Ok(waiting::until(&subject, condition, waiting::deadline(Some(limit))) != Progress::Pending)
 }
 

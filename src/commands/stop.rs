@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use podrun_abi::control::Command;
 
-use super::{ask, check_app, not_running, settle_dead, try_all, usage};
+use super::{addresses, ask, check_app, not_running, settle_dead, try_all, usage};
 use crate::cli::StopArgs;
 use crate::error::Note;
 use crate::pod::gc::wait_for_end;
@@ -70,7 +70,7 @@ fn targets(root: &Root, args: &StopArgs) -> Result<(Vec<Target>, u8)> {
         return Ok((alive.map(|pod| Target { pod, apps: Vec::new() }).collect(), 0));
     }
     let mut targets: Vec<Target> = Vec::new();
-    let code = try_all(&args.pods, |Address { pod: word, app }| {
+    let code = try_all(&addresses(&args.pods, &args.apps)?, |Address { pod: word, app }| {
         let pod = root.find(word)?;
         let known = targets.iter_mut().find(|target| target.pod.id() == pod.id());
         match (known, app) {

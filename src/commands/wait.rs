@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 
+use super::addresses;
 use super::waiting::{Pause, Progress, Subject, deadline};
 use crate::cli::WaitArgs;
 use crate::cli::pods::Condition;
@@ -23,8 +24,10 @@ pub fn run(root: Result<Root>, args: &WaitArgs) -> Result<u8> {
 
 fn try_run(root: Result<Root>, args: &WaitArgs) -> Result<u8> {
     let root = root?;
-    let subjects: Vec<Subject> =
-        args.pods.iter().map(|address| find(&root, address)).collect::<Result<_>>()?;
+    let subjects: Vec<Subject> = addresses(&args.pods, &args.apps)?
+        .iter()
+        .map(|address| find(&root, address))
+        .collect::<Result<_>>()?;
     let deadline = deadline(args.timeout);
     let mut settled: Vec<Option<u8>> = vec![None; subjects.len()];
     let mut pause = Pause::default();

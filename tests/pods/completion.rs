@@ -67,6 +67,8 @@ fn shells_complete_pods_and_apps() {
     every_shell_offers(&lab, "podrun status sh", &["shop", "shut"]);
     every_shell_offers(&lab, "podrun stop shop/d", &["shop/db"]);
     every_shell_offers(&lab, "podrun rm shu", &["shut"]);
+    every_shell_offers(&lab, "podrun logs shop -c ", &["api", "db"]);
+    every_shell_offers(&lab, "podrun inspect shut --app ", &["a"]);
     running.signal(libc::SIGTERM);
     running.wait().expect_code(0);
 }

@@ -33,6 +33,15 @@ fn logs_print_every_stream_of_every_app_under_its_name() {
     assert_eq!(one.stdout, "two\n");
     let one = lab.call(&["logs", "bg/worker"]).expect_code(0);
     assert_eq!(one.stdout, "worker | three\n");
+    for words in [&["logs", "-c", "worker", "bg"][..], &["logs", "bg", "--app=worker"]] {
+        assert_eq!(lab.call(words).expect_code(0).stdout, one.stdout);
+    }
+    let both = lab.call(&["logs", "-c", "worker", "-c", "api", "bg"]).expect_code(0);
+    assert_eq!(both.stdout.lines().count(), 3, "{both}");
+    lab.call(&["logs", "-c", "worker", "bg/api"])
+        .expect_code(2)
+        .expect_stderr(&["`bg/api` names an app already"]);
+    lab.call(&["logs", "-c", "nobody", "bg"]).expect_code(4);
     lab.call(&["logs", "bg/nobody"]).expect_code(4);
     lab.call(&["logs", "nobody"]).expect_code(4);
 }
@@ -104,6 +113,23 @@ fn wait_returns_the_code_of_what_it_waited_for() {
     lab.call(&["wait", "nobody"]).expect_code(125).expect_stderr(&["nobody"]);
     lab.call(&["wait", "--no-such-flag"]).expect_code(125);
     lab.wait_until_empty();
+}
+
+#[test]
+fn an_app_is_named_by_its_own_flag_as_well() {
+    let Some(lab) = Lab::open() else { return };
+    detached(&lab, &pod("bg", "exit-policy = \"all-exited\"", &[app("a", UP, ""), app("b", UP, "")]));
+    // Before that a signal would end them in another way.
+    wait_until("both are up", || lab.call(&["logs", "bg"]).stdout.matches("| up").count() == 2);
+    assert_eq!(lab.call(&["inspect", "-c", "a", "bg"]).expect_code(0).json()["name"], "a");
+    lab.call(&["stop", "-c", "a", "bg"]).expect_code(0);
+    lab.call(&["status", "-c", "a", "bg"]).expect_code(3);
+    lab.call(&["status", "-c", "b", "bg"]).expect_code(0);
+    lab.call(&["kill", "-s", "TERM", "-c", "b", "bg"]).expect_code(0);
+    lab.call(&["wait", "-c", "a", "-c", "b", "bg"]).expect_code(0);
+    lab.wait_until_empty();
+    lab.call(&["stop", "-a", "-c", "a"]).expect_code(2);
+    lab.call(&["status", "-c", "A", "bg"]).expect_code(2);
 }
 
 #[test]
