@@ -309,6 +309,18 @@ pub enum TextFormat {
     Json,
 }
 
+/// Text for people, JSON for scripts, or what code hosts take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON text
+    Json,
+    /// SARIF 2.1.0, for code hosts and editors
+    Sarif,
+}
+
 /// A table for people or JSON for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ListFormat {
@@ -328,7 +340,8 @@ Examples:
   podrun check shop.toml
   podrun check --strict *.toml
   podrun check --host shop.toml   is its rootfs here, can its commands be executed?
-  podrun check -o json shop.toml | jq '.problems[].message'")]
+  podrun check -o json shop.toml | jq '.problems[].message'
+  podrun check -o sarif *.toml > podrun.sarif")]
 pub struct CheckArgs {
     /// Manifests; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -339,9 +352,9 @@ pub struct CheckArgs {
     /// Also look whether this host has what it takes
     #[arg(long)]
     pub host: bool,
-    /// text or json
+    /// text, json or sarif
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
-    pub output: TextFormat,
+    pub output: CheckFormat,
     /// Print nothing; the exit code says it
     #[arg(short, long)]
     pub quiet: bool,

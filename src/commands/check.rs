@@ -1,10 +1,12 @@
 //! `podrun check`.
 
+mod sarif;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use super::load;
-use crate::cli::{CheckArgs, Globals, TextFormat};
+use crate::cli::{CheckArgs, CheckFormat, Globals};
 use crate::error;
 use crate::host::asked::Asker;
 use crate::manifest::{self, Problem, Severity, Source};
@@ -35,7 +37,7 @@ struct ProblemJson {
 /// # Errors
 /// When standard output cannot be written; a file that cannot be read is told and counted.
 pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
-    let mut problems = Vec::new();
+    let mut checked = Vec::new();
     let mut passed = true;
     let overrides = load::overrides(&args.overrides, None);
     for file in &args.files {
@@ -57,13 +59,20 @@ pub fn run(globals: &Globals, args: &CheckArgs) -> Result<u8> {
             found.sort_by_key(|problem| (problem.span.start, problem.severity));
         }
         passed &= !found.iter().any(|problem| args.strict || problem.severity == Severity::Error);
-        if !args.quiet && args.output == TextFormat::Text && !found.is_empty() {
+        if !args.quiet && args.output == CheckFormat::Text && !found.is_empty() {
             write_stdout(&manifest::render_source(&source, &found, globals.color.stdout()))?;
         }
-        problems.extend(found.into_iter().map(|problem| to_json(&source, problem)));
+        checked.push((source, found));
     }
-    if !args.quiet && args.output == TextFormat::Json {
-        write_json(&CheckJson { schema: SCHEMA, problems })?;
+    match args.output {
+        CheckFormat::Json if !args.quiet => {
+            let problems = checked.iter().flat_map(|(source, found)| {
+                found.iter().map(move |problem| to_json(source, problem.clone()))
+            });
+            write_json(&CheckJson { schema: SCHEMA, problems: problems.collect() })?;
+        }
+        CheckFormat::Sarif if !args.quiet => write_json(&sarif::report(&checked))?,
+        _ => {}
     }
     Ok(u8::from(!passed))
 }

@@ -139,8 +139,14 @@ impl Source {
         (part.name, line, column)
     }
 
+    /// Whether an offset is in the manifest, and not in what was typed.
+    #[must_use]
+    pub fn is_in_file(&self, offset: usize) -> bool {
+        offset <= self.manifest_length
+    }
+
     pub(super) fn part(&self, offset: usize) -> Part<'_> {
-        if offset <= self.manifest_length {
+        if self.is_in_file(offset) {
             return Part { name: &self.name, text: self.manifest(), start: 0 };
         }
         let start = self.lines_start();

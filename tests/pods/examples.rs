@@ -87,7 +87,7 @@ fn tidy_up(lab: &Lab) {
     lab.call(&["stop", "-a"]);
     lab.wait_until_empty();
     lab.call(&["gc"]).expect_code(0);
-    for left in ["fs", "again.toml", "shop.svg"] {
+    for left in ["fs", "again.toml", "podrun.sarif", "shop.svg"] {
         let path = lab.path(left);
         let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
