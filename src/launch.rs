@@ -22,6 +22,7 @@ use crate::cgroup::cgroupfs::{self, PodCgroup};
 use crate::cgroup::limits::SUPERVISOR;
 use crate::plan::{AppPlan, Plan};
 use crate::pod::dir::PodDir;
+use crate::sockets::{self, Named};
 use crate::sys::clone3::{Child, Cloned, PreparedExec};
 use crate::sys::{clone3, mount, pidfd};
 use crate::systemd::{PodUnits, scope};
@@ -86,12 +87,15 @@ impl Stream {
 ///
 /// # Errors
 /// What could not be made; nothing of it is left then.
-pub fn start(plan: &Plan, dir: &PodDir, manifest: &str) -> anyhow::Result<Launched> {
+pub fn start(plan: &Plan, dir: &PodDir, manifest: &str, passed: Vec<Named>) -> anyhow::Result<Launched> {
     let nofile = raise_descriptor_limit(plan.nofile)?;
     let program = Program::open()?;
-    plan.service.iter().try_for_each(|service| service.create(&plan.cgroup))?;
-    let started = start_with(&Parts { plan, dir, manifest, nofile }, &program);
+    let started = plan.service.iter().try_for_each(|service| service.create(&plan.cgroup)).and_then(|()| {
+        let sockets = sockets::open(plan, passed)?;
+        start_with(&Parts { plan, dir, manifest, nofile, sockets }, &program)
+    });
     if started.is_err() {
+        sockets::remove(&plan.sockets);
         plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
     }
     started
@@ -146,6 +150,8 @@ struct Parts<'a> {
     manifest: &'a str,
     /// The caller's RLIMIT_NOFILE, for the apps.
     nofile: (u64, u64),
+    /// Those of each app.
+    sockets: Vec<Vec<Named>>,
 }
 
 /// Clones stage1, and makes what the apps need while it builds its mount tree on another CPU.
@@ -205,7 +211,7 @@ fn equip(
     let taken = handover::send(socket, &[packet])?;
     parts.dir.write_manifest(parts.manifest)?;
     cgroup.add_apps()?;
-    let (packets, outputs) = handover::of_apps(parts.plan, cgroup)?;
+    let (packets, outputs) = handover::of_apps(parts.plan, cgroup, &parts.sockets)?;
     stage1.executed()?;
     let found = cgroup.verify_member(SUPERVISOR, stage1.child.pid);
     // One that has ended is in no group.
@@ -245,7 +251,7 @@ fn boot_record(parts: &Parts<'_>) -> Boot {
         journal: plan.journal(),
         masked: plan.masked.clone(),
         read_only: plan.read_only.clone(),
-        apps: plan.apps.iter().map(|app| boot_app(app, nofile)).collect(),
+        apps: plan.apps.iter().zip(&parts.sockets).map(|(app, own)| boot_app(app, own, nofile)).collect(),
     }
 }
 
@@ -262,7 +268,7 @@ fn boot_pod(plan: &Plan, dir: &PodDir) -> Pod {
 }
 
 /// An app gets the caller's RLIMIT_NOFILE, not the one that was raised for launcher and stage1.
-fn boot_app(app: &AppPlan, nofile: (u64, u64)) -> App {
+fn boot_app(app: &AppPlan, sockets: &[Named], nofile: (u64, u64)) -> App {
     const NOFILE: u32 = libc::RLIMIT_NOFILE;
     let mut rlimits = app.rlimits.clone();
     if !rlimits.iter().any(|&(number, _, _)| number == NOFILE) {
@@ -278,6 +284,7 @@ fn boot_app(app: &AppPlan, nofile: (u64, u64)) -> App {
         rlimits,
         oom_score_adj: app.oom_score_adj,
         output: app.output.streams(&app.name),
+        sockets: sockets.iter().map(|(name, _)| name.clone()).collect(),
         policy: app.policy.clone(),
     }
 }

@@ -14,6 +14,7 @@ pub mod output;
 pub mod passwd;
 pub mod plan;
 pub mod pod;
+pub mod sockets;
 pub mod spec;
 pub mod sys;
 pub mod systemd;

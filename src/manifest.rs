@@ -24,6 +24,7 @@ mod render;
 pub(crate) mod row_tests;
 pub mod rules;
 pub mod schema;
+mod socket;
 mod source;
 mod syntax;
 #[cfg(test)]
@@ -79,10 +80,11 @@ fn read_tree(tree: &DeTable, report: &mut Report) -> Option<Spec> {
     let pod = pod::read(&root, report);
     let apps = app::read(&root, report);
     let stop = order::check(&apps, report);
-    later::check(&root, &apps, report);
+    let sockets = socket::read(&root, &apps, report);
+    later::check(&root, report);
     let pod = pod?;
     compare(&pod, &apps, report);
-    Some(assemble(pod, apps, stop))
+    Some(Spec { sockets, ..assemble(pod, apps, stop) })
 }
 
 /// Whether it makes sense to go on: what another version means by a key is not known.
@@ -200,5 +202,5 @@ fn assemble(pod: Pod, apps: Vec<App>, stop: Option<Grace>) -> Spec {
     if has_no_essential(&pod, &apps) {
         spec.exit_policy = ExitPolicy::AllExited;
     }
-    Spec { pod: spec, apps: apps.into_iter().map(|app| app.spec).collect() }
+    Spec { pod: spec, apps: apps.into_iter().map(|app| app.spec).collect(), sockets: Vec::new() }
 }

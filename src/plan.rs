@@ -9,6 +9,7 @@ mod environment;
 mod identity;
 mod order;
 pub mod output;
+mod sockets;
 mod text;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::systemd::units::{self, PodFacts, UnitPlan};
 use crate::systemd::{ServicePlan, service};
 
 pub use output::{Output, Started};
+pub use sockets::SocketPlan;
 pub use text::render;
 
 /// Version of the recorded form.
@@ -110,6 +112,9 @@ pub struct Plan {
     pub read_only: Vec<String>,
     /// The apps, each behind those it depends on.
     pub apps: Vec<AppPlan>,
+    /// The sockets that apps get.
+    #[serde(default)]
+    pub sockets: Vec<SocketPlan>,
     /// How many descriptors the launcher and stage1 need at most.
     pub nofile: u64,
 }
@@ -161,6 +166,8 @@ pub struct Request {
     pub name: Option<String>,
     /// How podrun was started.
     pub started: Started,
+    /// The names of the sockets that the service manager passes, in their order.
+    pub passed: Vec<String>,
 }
 
 /// Why this host cannot run it: one key of the manifest and one reason.
@@ -209,7 +216,7 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     }
     let names: Vec<&AppSpec> = order.iter().map(|&i| &spec.apps[i]).collect();
     let cgroup = resolve_cgroup(spec, host, &names, request).map_err(|r| refusals.extend(r)).ok();
-    let nofile = descriptors(apps.len(), cgroup.as_ref().map(|(cgroup, _)| cgroup));
+    let nofile = descriptors((apps.len(), spec.sockets.len()), cgroup.as_ref().map(|(cgroup, _)| cgroup));
     refusals.extend(too_many_descriptors(nofile, host));
     if let Some((cgroup, made_by)) = &cgroup {
         let unit = made_by.unit().unwrap_or_else(|| format!("podrun-{}.scope", request.id));
@@ -218,6 +225,8 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
             refusals.extend(output::assign(app, spec, seen, (cgroup, &unit)).err());
         }
     }
+    let sockets =
+        sockets::resolve(spec, &apps, &request.passed).map_err(|r| refusals.extend(r)).unwrap_or_default();
     let Some((cgroup, made_by)) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     Ok(Plan {
         schema: SCHEMA,
@@ -237,6 +246,7 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
         masked: MASKED.iter().map(ToString::to_string).collect(),
         read_only: READ_ONLY.iter().map(ToString::to_string).collect(),
         apps,
+        sockets,
         nofile,
     })
 }
@@ -402,12 +412,13 @@ fn refused(errors: Vec<LimitError>) -> Vec<Refusal> {
 
 /// Per app: two pipes with both ends, a pidfd, a report pipe and its barrier while it starts, and its files in
 /// every hierarchy; beside that the launcher's and stage1's own.
-fn descriptors(apps: usize, cgroup: Option<&CgroupPlan>) -> u64 {
+fn descriptors((apps, sockets): (usize, usize), cgroup: Option<&CgroupPlan>) -> u64 {
     const OWN: usize = 64;
     const PER_APP: usize = 16;
     let hierarchies = cgroup.map_or(0, |c| c.hierarchies.len());
     let groups = (apps + 2) * hierarchies;
-    (OWN + apps * (PER_APP + hierarchies) + groups) as u64
+    // A socket, and its copy on the way to stage1.
+    (OWN + apps * (PER_APP + hierarchies) + groups + 2 * sockets) as u64
 }
 
 fn too_many_descriptors(needed: u64, host: &Host) -> Option<Refusal> {

@@ -5,11 +5,14 @@
 //! no look at the host is filled in. No I/O happens here or behind it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 use podrun_abi::control::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
 
@@ -20,6 +23,8 @@ pub struct Spec {
     pub pod: PodSpec,
     /// The apps in the order of the manifest. Never empty.
     pub apps: Vec<AppSpec>,
+    /// The sockets in the order of the manifest.
+    pub sockets: Vec<SocketSpec>,
 }
 
 /// What is true for the pod as a whole.
@@ -163,6 +168,42 @@ pub enum LogDriver {
     Inherit,
     /// Nobody.
     None,
+}
+
+/// A socket that is open before the app which gets it is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketSpec {
+    /// Its name in `LISTEN_FDNAMES`: letters, digits, `-`, `_` and `.`, at most 255.
+    pub name: String,
+    /// Where it listens, when the service manager does not pass it.
+    pub listen: Listen,
+    /// The name of the app that gets it.
+    pub app: String,
+    /// Mode of a path. Default 0666.
+    pub mode: u32,
+    /// User and group of a path.
+    pub owner: Option<(u32, u32)>,
+    /// 1..=65535. Default 128.
+    pub backlog: i32,
+}
+
+/// Where a socket listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listen {
+    /// At a path of the host.
+    Path(PathBuf),
+    /// At a TCP port.
+    Address(SocketAddr),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// A user or a group, by number or by its name in the app's own files.

@@ -119,6 +119,7 @@ fn manifest_page() -> String {
         ("LIMITS: [pod.isolators] AND [app.NAME.isolators]", "@.isolators."),
         ("AN APP: [app.NAME]", "app.*."),
         ("ITS OUTPUT: [app.NAME.log]", "app.*.log."),
+        ("A SOCKET OF AN APP: [socket.NAME]", "socket.*."),
     ] {
         page.control("SH", [heading]);
         for key in KEYS.iter().filter(|key| key.support == Support::Supported) {

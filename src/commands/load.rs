@@ -154,12 +154,18 @@ pub fn asked_problems(source: &Source, asker: &Asker) -> Vec<Problem> {
 /// When this host cannot be looked at.
 pub fn host_problems(source: &Source, spec: &Spec) -> anyhow::Result<Vec<Problem>> {
     let host = host::probe(spec, DriverChoice::Auto)?;
-    Ok(problems_on(source, spec, &host, &Machine::look()))
+    Ok(problems_on((source, spec), &host, &Machine::look(), Vec::new()))
 }
 
-/// Everything of a spec that will not work on a host that was looked at, sorted by place.
-fn problems_on(source: &Source, spec: &Spec, host: &Host, machine: &Machine) -> Vec<Problem> {
-    let request = Request { id: NO_ID.to_owned(), name: None, started: plan::Started::Foreground };
+/// Everything of a spec that will not work on a host that was looked at, where sockets of these names are passed, sorted
+/// by place.
+fn problems_on(
+    (source, spec): (&Source, &Spec),
+    host: &Host,
+    machine: &Machine,
+    passed: Vec<String>,
+) -> Vec<Problem> {
+    let request = Request { id: NO_ID.to_owned(), name: None, started: plan::Started::Foreground, passed };
     let refusals = plan::resolve(spec, host, &request).err().unwrap_or_default();
     let findings = host::check::check(spec, &plan::resolve_apps(spec, host, &request), machine);
     let findings = findings.into_iter().map(|f| found(source, f.rule, f.path, (f.message, f.hint)));

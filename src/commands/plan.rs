@@ -21,6 +21,7 @@ pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
         id: load::NO_ID.to_owned(),
         name: args.name.clone(),
         started: crate::plan::Started::Foreground,
+        passed: Vec::new(),
     };
     let plan = load::plan(&loaded, &request, args.driver, color)?;
     let only = args.app.as_deref();

@@ -34,7 +34,9 @@ use crate::pod::dir::PodDir;
 use crate::pod::gc;
 use crate::pod::root::Root;
 use crate::pod::status::Status;
+use crate::sockets::{self, Named};
 use crate::sys::detach::{self, Side};
+use crate::sys::listen;
 use crate::systemd::notify::Notifier;
 
 /// Runs a pod and returns its exit code.
@@ -57,22 +59,28 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
         return Err(anyhow!("cannot start pod `{name}`: only root can make its namespaces and groups"))
             .hint("run it with sudo; `podrun check` and `podrun plan` work without root");
     }
+    let passed = listen::take()?;
     if args.replace {
-        before::replace(globals, args, &loaded)?;
+        before::replace(globals, args, &loaded, names(&passed))?;
     }
     if !args.detach {
-        return start(globals, args, &loaded, None);
+        return start(globals, args, &loaded, (passed, None));
     }
     match detach::double_fork()? {
         Side::Caller(reader) => await_report(reader, args.wait.unwrap_or(Condition::Ready)),
-        Side::Daemon(writer) => std::process::exit(daemon(globals, args, &loaded, writer).into()),
+        Side::Daemon(writer) => std::process::exit(daemon(globals, args, &loaded, (passed, writer)).into()),
     }
 }
 
+fn names(passed: &[Named]) -> Vec<String> {
+    passed.iter().map(|(name, _)| name.clone()).collect()
+}
+
 /// The life of the process that stays behind with `-d`.
-fn daemon(globals: &Globals, args: &RunArgs, loaded: &Loaded, writer: OwnedFd) -> u8 {
+fn daemon(globals: &Globals, args: &RunArgs, loaded: &Loaded, (passed, writer): (Vec<Named>, OwnedFd)) -> u8 {
     let mut writer = File::from(writer);
-    let done = detach::leave_terminal().and_then(|()| start(globals, args, loaded, Some(&mut writer)));
+    let done =
+        detach::leave_terminal().and_then(|()| start(globals, args, loaded, (passed, Some(&mut writer))));
     let (code, report) = match done {
         Ok(code) => (code, Report::Ended { code }),
         Err(e) => {
@@ -113,13 +121,13 @@ fn start(
     globals: &Globals,
     args: &RunArgs,
     loaded: &Loaded,
-    daemon: Option<&mut File>,
+    (passed, daemon): (Vec<Named>, Option<&mut File>),
 ) -> anyhow::Result<u8> {
     let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
     let root = Root::open(&globals.root)?;
     gc::settle_name(&root, name).with_context(|| format!("cannot start pod `{name}`"))?;
     let dir = root.create(name).with_context(|| format!("cannot start pod `{name}`"))?;
-    match launch_in(globals, args, loaded, &dir) {
+    match launch_in(globals, args, loaded, (&dir, passed)) {
         Ok((plan, launched, mut signals)) => {
             let code = watch(globals, args, (&plan, launched), &mut signals, (&dir, daemon))
                 .with_context(|| format!("cannot watch pod `{name}`"));
@@ -148,9 +156,10 @@ fn launch_in(
     globals: &Globals,
     args: &RunArgs,
     loaded: &Loaded,
-    dir: &PodDir,
+    (dir, passed): (&PodDir, Vec<Named>),
 ) -> anyhow::Result<(Plan, Launched, Signals)> {
-    let request = Request { id: dir.id.to_string(), name: args.name.clone(), started: before::started(args) };
+    let (id, started) = (dir.id.to_string(), before::started(args));
+    let request = Request { id, name: args.name.clone(), started, passed: names(&passed) };
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     let context = || format!("cannot start pod `{}`", plan.pod);
     let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
@@ -162,7 +171,7 @@ fn launch_in(
     if let Some(path) = &args.pidfile {
         before::write_pid(path).with_context(context)?;
     }
-    let launched = launch::start(&plan, dir, &loaded.text).with_context(context)?;
+    let launched = launch::start(&plan, dir, &loaded.text, passed).with_context(context)?;
     Ok((plan, launched, signals))
 }
 
@@ -194,6 +203,7 @@ fn watch(
     };
     let verdict = monitor::run(launched, signals, &mut sink, &mut teller, &terms)?;
     plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
+    sockets::remove(&plan.sockets);
     conclude(&verdict, &mut sink, &mut teller);
     if !args.rm {
         teller.write_status();

@@ -159,7 +159,12 @@ fn isolators() -> anyhow::Result<Vec<Isolator>> {
 }
 
 fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String>)> {
-    let request = Request { id: "doctor".to_owned(), name: None, started: crate::plan::Started::Foreground };
+    let request = Request {
+        id: "doctor".to_owned(),
+        name: None,
+        started: crate::plan::Started::Foreground,
+        passed: Vec::new(),
+    };
     let refusals = plan::resolve(spec, host, &request).err()?;
     let wanted = format!("pod.isolators.{key}");
     let refusal = refusals.into_iter().find(|refusal| refusal.path == wanted)?;

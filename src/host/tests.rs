@@ -44,6 +44,7 @@ pub(crate) fn spec(apps: Vec<AppSpec>) -> Spec {
             limits: Limits::default(),
         },
         apps,
+        sockets: vec![],
     }
 }
 

@@ -19,6 +19,7 @@ use super::{Output, Stream};
 use crate::cgroup::cgroupfs::PodCgroup;
 use crate::plan::Plan;
 use crate::pod::dir::PodDir;
+use crate::sockets::Named;
 use crate::sys::{detach, memfd};
 
 /// How long stage1 may take nothing. It needs milliseconds; one that hangs in a dead file system never will.
@@ -49,7 +50,11 @@ pub fn of_pod(boot: &Boot, dir: &PodDir, cgroup: &PodCgroup) -> anyhow::Result<P
 }
 
 /// Opens what the apps need; the reading ends of their streams stay here.
-pub fn of_apps(plan: &Plan, cgroup: &PodCgroup) -> anyhow::Result<(Vec<Packet>, Vec<Output>)> {
+pub fn of_apps(
+    plan: &Plan,
+    cgroup: &PodCgroup,
+    sockets: &[Vec<Named>],
+) -> anyhow::Result<(Vec<Packet>, Vec<Output>)> {
     let mut packets = Vec::with_capacity(plan.apps.len());
     let mut outputs = Vec::with_capacity(plan.apps.len() * 2);
     for (index, app) in plan.apps.iter().enumerate() {
@@ -64,7 +69,14 @@ pub fn of_apps(plan: &Plan, cgroup: &PodCgroup) -> anyhow::Result<(Vec<Packet>, 
             true => Some(Stdio { stdout: stream(Stream::Stdout)?, stderr: stream(Stream::Stderr)? }),
             false => None,
         };
-        packets.push(Packet::new(Owner::App { cgroup: group, stdio }, attached)?);
+        let own = sockets.get(index).map(Vec::as_slice).unwrap_or_default();
+        let sockets = attached.len()..attached.len() + own.len();
+        for (name, socket) in own {
+            let copy = socket.try_clone().with_context(|| format!("cannot hand over socket `{name}`"))?;
+            attached.push(copy);
+        }
+        let of = Owner::App { cgroup: group, stdio, sockets: sockets.collect() };
+        packets.push(Packet::new(of, attached)?);
     }
     Ok((packets, outputs))
 }

@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
-use crate::spec::{AppSpec, Capabilities, Grace, IdOrName, Limits, LogDriver, OnMissing, PodSpec, Spec};
+use crate::spec::{
+    AppSpec, Capabilities, Grace, IdOrName, Limits, LogDriver, OnMissing, PodSpec, SocketSpec, Spec,
+};
 use crate::value::{Ceiling, CpuWeight, capability, duration, rlimit, signal, size};
 
 /// The whole manifest.
@@ -22,6 +24,7 @@ pub fn effective(spec: &Spec) -> String {
         limits_table(&mut text, &format!("app.{}", app_spec.name), &app_spec.limits);
         log_table(&mut text, app_spec);
     }
+    spec.sockets.iter().for_each(|socket_spec| socket(&mut text, socket_spec));
     text
 }
 
@@ -133,6 +136,18 @@ fn log_table(text: &mut String, app: &AppSpec) {
     line(text, format_args!("driver = {}", quoted(word)));
     line(text, format_args!("{mark}max-size = {}", quoted(&size)));
     line(text, format_args!("{mark}max-files = {}", log.files_max));
+}
+
+fn socket(text: &mut String, socket: &SocketSpec) {
+    line(text, format_args!("\n[socket.{}]", quoted(&socket.name)));
+    line(text, format_args!("listen = {}", quoted(&socket.listen.to_string())));
+    line(text, format_args!("app = {}", quoted(&socket.app)));
+    line(text, format_args!("mode = {}", quoted(&format!("{:04o}", socket.mode))));
+    match socket.owner {
+        Some((user, group)) => line(text, format_args!("owner = {}", quoted(&format!("{user}:{group}")))),
+        None => line(text, format_args!("# owner: not set")),
+    }
+    line(text, format_args!("backlog = {}", socket.backlog));
 }
 
 fn identity(text: &mut String, app: &AppSpec) {
@@ -253,6 +268,15 @@ oom-score-adjust = 5
 no-new-privileges = false
 workdir = "/tmp"
 log = { driver = "journald" }
+[socket.web-80]
+listen = "[::1]:80"
+app = "web"
+[socket.admin]
+listen = "/run/db.sock"
+app = "db"
+mode = "0600"
+owner = "12:34"
+backlog = 5
 "#;
 
     #[test]

@@ -9,9 +9,12 @@ mod pod;
 mod probes;
 mod volumes;
 
+pub(super) use probes::tcp;
+pub(super) use volumes::owner;
+
 pub(super) use pod::id_map;
 
-use super::app::{self, App};
+use super::app;
 use super::keys::Kind;
 use super::pod::{NUL, grace};
 use super::tree::{Item, Report, Table, ValueRules, not_text};
@@ -22,11 +25,11 @@ const PATH: ValueRules = ValueRules::both(rules::PATH);
 const SIGNAL: ValueRules = ValueRules::both(rules::SIGNAL);
 
 /// Checks what keys that do not work yet say together, with each other and with those that do.
-pub(super) fn check(root: &Table, apps: &[App], report: &mut Report) {
+pub(super) fn check(root: &Table, report: &mut Report) {
     pod::check(root, report);
     volumes::check(root, report);
     probes::check(root, report);
-    apps::check(root, apps, report);
+    apps::check(root, report);
 }
 
 /// The tables `[app.NAME]`, in the order of the text.

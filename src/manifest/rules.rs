@@ -112,6 +112,7 @@ rules! {
     LOG_FILE_ONLY "E0711" "Files of output are limited only where output is kept in files.";
     RATE "E0712" "A rate is a number of lines in a second, a minute or an hour.";
     LISTEN "E0721" "A socket listens at an absolute path or at host:port.";
+    SOCKET_NAME "E0722" "A socket's name can stand in LISTEN_FDNAMES.";
     SET_FORM "E0801" "--set takes a path of keys and a value with `=` between them.";
     SET_WAY "E0802" "--set leads through tables only.";
     OVERRIDE_APP "E0803" "An app that the command line names is in the manifest.";
@@ -138,6 +139,7 @@ rules! {
     SECRET_OPEN "W0933" "A secret cannot be read by everybody.";
     HOST_DISK "E0934" "What io-max limits is a block device, or lies on one.";
     HOST_SUBUID "E0935" "A map of user ids is within what /etc/subuid gives.";
+    PASSED_SOCKET "E0936" "The sockets that a service manager passes are those of the manifest.";
 }
 
 /// The document that explains all rules.

@@ -32,14 +32,10 @@ pub fn schema() -> Value {
 
 /// A table: its keys that work, which of them must be there, and nothing else.
 fn table(path: &[&str]) -> Value {
-    if path == ["app"] {
-        return json!({
-            "type": "object",
-            "description": "The apps of the pod, by their names.",
-            "minProperties": 1,
-            "patternProperties": { "^[a-z0-9-]{1,32}$": table(&["app", NAME]) },
-            "additionalProperties": false,
-        });
+    match path {
+        ["app"] => return named(path, "^[a-z0-9-]{1,32}$", 1),
+        ["socket"] => return named(path, "^[A-Za-z0-9_.-]{1,255}$", 0),
+        _ => {}
     }
     let mut properties = Map::new();
     let mut required = Vec::new();
@@ -53,7 +49,7 @@ fn table(path: &[&str]) -> Value {
                 properties.insert(name.to_owned(), value(key));
             }
             Lookup::Table => {
-                if path.is_empty() {
+                if matches!(inner.as_slice(), ["app" | "pod"]) {
                     required.push(name);
                 }
                 properties.insert(name.to_owned(), table(&inner));
@@ -70,9 +66,24 @@ fn table(path: &[&str]) -> Value {
     })
 }
 
+/// A table of tables whose names are the author's.
+fn named(path: &[&str], names: &str, at_least: usize) -> Value {
+    let one: Vec<&str> = path.iter().copied().chain([NAME]).collect();
+    json!({
+        "type": "object",
+        "description": description(path),
+        "minProperties": at_least,
+        "patternProperties": { names: table(&one) },
+        "additionalProperties": false,
+    })
+}
+
 fn description(path: &[&str]) -> &'static str {
     match path {
         [] => "A pod: a few apps that live and die together.",
+        ["app"] => "The apps of the pod, by their names.",
+        ["socket"] => "Sockets that are open before their app is started, by their names in LISTEN_FDNAMES.",
+        ["socket", _] => "One socket. Its name is the part of the header behind `socket.`.",
         ["pod"] => "What holds for the pod as a whole.",
         ["pod", _] => "Limits for all apps together.",
         ["app", _] => "One app. Its name is the part of the header behind `app.`.",

@@ -51,6 +51,7 @@ fn spec(apps: Vec<AppSpec>) -> Spec {
             limits: Limits::default(),
         },
         apps,
+        sockets: vec![],
     }
 }
 
@@ -63,8 +64,12 @@ fn root() -> tempfile::TempDir {
 }
 
 fn planned(spec: &Spec, name: Option<&str>) -> Result<Plan, Vec<Refusal>> {
-    let request =
-        Request { id: "0badcafe".to_owned(), name: name.map(str::to_owned), started: Started::Foreground };
+    let request = Request {
+        id: "0badcafe".to_owned(),
+        name: name.map(str::to_owned),
+        started: Started::Foreground,
+        passed: Vec::new(),
+    };
     resolve(spec, &crate::host::probe(spec, DriverChoice::Cgroupfs).unwrap(), &request)
 }
 
@@ -183,7 +188,8 @@ fn more_descriptors_than_the_hard_limit_are_refused() {
     let spec = spec(vec![app("a", root.path())]);
     let mut host = crate::host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
     host.nofile = (64, 64);
-    let request = Request { id: "0badcafe".to_owned(), name: None, started: Started::Foreground };
+    let request =
+        Request { id: "0badcafe".to_owned(), name: None, started: Started::Foreground, passed: Vec::new() };
     let refusals = resolve(&spec, &host, &request).unwrap_err();
     assert!(refusals[0].message.contains("file descriptors, the hard limit here is 64"), "{refusals:?}");
 }

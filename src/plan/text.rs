@@ -114,6 +114,12 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
     if let Some(group) = plan.cgroup.groups.get(number + 2) {
         write_settings(out, plan, group)?;
     }
+    for socket in plan.sockets.iter().filter(|socket| socket.app == number) {
+        match socket.is_passed {
+            true => writeln!(out, "  socket     {}, passed by the service manager", socket.name)?,
+            false => writeln!(out, "  socket     {} = {}", socket.name, socket.listen)?,
+        }
+    }
     let root = plan.roots.get(app.root.index).map_or("", String::as_str);
     writeln!(out, "  mount      / = {root} ({})", mode_word(app.root.mode))?;
     writeln!(out, "  mount      /proc, /dev (tmpfs; pts, shm, mqueue), /sys (read-only)")?;

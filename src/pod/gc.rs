@@ -25,6 +25,7 @@ use super::status::{Liveness, Phase, Status};
 use super::{Pod, PodId, client, dir};
 use crate::cgroup::remove::{remove_leftovers, remove_recorded};
 use crate::host;
+use crate::sockets;
 use crate::systemd::scope;
 
 /// How long the groups of a dead pod may take to go.
@@ -187,6 +188,7 @@ fn remove_groups(pod: &Pod, timeout: Duration) -> Result<()> {
         Ok(plan) => {
             remove_recorded(&plan.cgroup, deadline)?;
             plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
+            sockets::remove(&plan.sockets);
             plan.units.iter().try_for_each(|units| scope::remove_recorded(units, &plan.cgroup, deadline))
         }
         // The plan is recorded before the first group is made: no plan and no event, no group.

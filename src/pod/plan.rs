@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::cgroup::plan::CgroupPlan;
-use crate::plan::Output;
+use crate::plan::{Output, SocketPlan};
 use crate::systemd::{ServicePlan, UnitPlan};
 
 /// The part of `plan.json` that outlives the launcher.
@@ -28,6 +28,9 @@ pub struct PlanRecord {
     pub labels: BTreeMap<String, String>,
     /// The apps, in the order of their start.
     pub apps: Vec<AppRecord>,
+    /// The sockets that apps have got.
+    #[serde(default)]
+    pub sockets: Vec<SocketPlan>,
 }
 
 /// One app of the plan.

@@ -32,11 +32,21 @@ pub fn enter_workdir(workdir: &str) -> Result<(), StartFailure> {
 pub fn execute(app: &App) -> Result<Infallible, StartFailure> {
     let program = app.argv.first().map_or("", String::as_str);
     let argv = c_strings(app.argv.iter().map(String::clone));
-    let env = c_strings(app.env.iter().map(|(key, value)| format!("{key}={value}")));
+    let env = c_strings(environment(app, std::process::id()));
     if program.contains('/') {
         return Err(try_file(program, &argv, &env));
     }
     Err(search(program, search_path(app), |path| try_file(path, &argv, &env)))
+}
+
+/// The app's own, and what sd_listen_fds(3) looks for where it has sockets. The pid is known to the child alone.
+fn environment(app: &App, pid: u32) -> impl Iterator<Item = String> {
+    const LISTEN: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+    let values = [pid.to_string(), app.sockets.len().to_string(), app.sockets.join(":")];
+    let listen = LISTEN.into_iter().zip(values).filter(|_| !app.sockets.is_empty());
+    let own = app.env.iter().filter(|(key, _)| app.sockets.is_empty() || !LISTEN.contains(&key.as_str()));
+    let own = own.map(|(key, value)| format!("{key}={value}"));
+    own.chain(listen.map(|(key, value)| format!("{key}={value}")))
 }
 
 /// NUL bytes were refused with the boot record.

@@ -41,6 +41,8 @@ pub struct AppHandles {
     pub group: Group,
     /// Its descriptors 1 and 2, unless it makes them itself.
     pub stdio: Option<(Inherited, Inherited)>,
+    /// Its descriptors from 3 on.
+    pub sockets: Vec<Inherited>,
 }
 
 /// Waits for the memfd with the boot record and for the descriptors of the pod.
@@ -60,12 +62,13 @@ pub fn receive_apps(launcher: Inherited, count: usize) -> Result<Vec<AppHandles>
 }
 
 fn receive_app(launcher: Inherited) -> Result<AppHandles, StartFailure> {
-    let (Owner::App { cgroup, stdio }, attached) = next(launcher)? else {
+    let (Owner::App { cgroup, stdio, sockets }, attached) = next(launcher)? else {
         return Err(refused("the pod's descriptors twice"));
     };
     let stdio =
         stdio.map(|stdio| Ok((attached.at(stdio.stdout)?, attached.at(stdio.stderr)?))).transpose()?;
-    Ok(AppHandles { group: Group::new(&cgroup, &attached)?, stdio })
+    let sockets = sockets.into_iter().map(|place| attached.at(place)).collect::<Result<_, _>>()?;
+    Ok(AppHandles { group: Group::new(&cgroup, &attached)?, stdio, sockets })
 }
 
 fn next(launcher: Inherited) -> Result<(Owner, Attached), StartFailure> {

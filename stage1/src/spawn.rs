@@ -131,7 +131,7 @@ fn run_child(job: &Job<'_>, channel: OwnedFd, joined: Joined) -> ! {
     if let Err(failure) = settle(job, &channel, joined) {
         fail(&channel, &failure);
     }
-    let kept = descriptors::keep_only(&channel);
+    let kept = descriptors::keep_only(&job.handles.sockets, &channel);
     // Its number is closed or another file's by now, so it must not be closed again.
     std::mem::forget(channel);
     // Without a channel the progress byte tells the step.
@@ -195,7 +195,7 @@ fn set_stdio(output: Output) -> Result<(), StartFailure> {
     dup2_stderr(stderr).or_fail(Step::SetStdio, "2")
 }
 
-/// From here the child has the app's root and nothing but the channel besides 0, 1 and 2.
+/// From here the child has the app's root and nothing but its sockets and the channel besides 0, 1 and 2.
 fn become_app(job: &Job<'_>, channel: &impl AsFd) -> Result<Infallible, StartFailure> {
     identity::assume(job.app, job.progress)?;
     job.progress.reach(Step::Chdir);

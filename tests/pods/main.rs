@@ -29,6 +29,7 @@ mod orphans;
 mod root;
 mod service;
 mod shipped;
+mod sockets;
 mod storms;
 mod sudden_death;
 mod systemd;

@@ -11,20 +11,20 @@ use crate::systemd::{groups, systemctl};
 const APP: &str = "on-term 0 ; say up ; pause";
 const LIMITS: &str = "[pod.isolators]\nmemory-max = \"48MiB\"\npids-max = 40\n";
 
-fn open() -> Option<Lab> {
+pub fn open() -> Option<Lab> {
     if require::systemd() { Lab::open() } else { None }
 }
 
 /// Its output is that of the service, where the test looks.
-fn app(name: &str, words: &str, keys: &str) -> String {
+pub fn app(name: &str, words: &str, keys: &str) -> String {
     crate::harness::app(name, words, &format!("log.driver = \"inherit\"\n{keys}"))
 }
 
 const NOTIFY: &str = "Type=notify\nNotifyAccess=main\nDelegate=yes";
 
 /// A unit that is there as long as this value, and the pod of a lab is what it runs.
-struct Unit {
-    name: String,
+pub struct Unit {
+    pub name: String,
     output: PathBuf,
     /// systemd takes empty groups away that it does not know, at a reload that another test asks for: those of the lab.
     keeper: Option<Running>,
@@ -32,7 +32,7 @@ struct Unit {
 
 impl Unit {
     /// `keys` are more lines below [Service].
-    fn install(lab: &Lab, keys: &str, manifest: &str) -> Self {
+    pub fn install(lab: &Lab, keys: &str, manifest: &str) -> Self {
         let keeper = Some(Running::spawn(lab.command("sleep").arg("100000")));
         let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output"), keeper };
         let text = format!(
@@ -52,20 +52,20 @@ impl Unit {
         Path::new("/run/systemd/system").join(&self.name)
     }
 
-    fn systemctl(&self, verb: &str) -> crate::harness::Ended {
+    pub fn systemctl(&self, verb: &str) -> crate::harness::Ended {
         systemctl(&[verb, &self.name])
     }
 
-    fn property(&self, name: &str) -> String {
+    pub fn property(&self, name: &str) -> String {
         systemctl(&["show", "--value", "-p", name, &self.name]).expect_code(0).stdout.trim().to_owned()
     }
 
-    fn output(&self) -> String {
+    pub fn output(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
     }
 
     #[track_caller]
-    fn wait_for(&self, text: &str) {
+    pub fn wait_for(&self, text: &str) {
         wait_until(&format!("`{text}` in the output"), || self.output().contains(text));
     }
 
@@ -86,7 +86,7 @@ impl Unit {
 
     /// The pod has ended in order, and systemd has nothing to complain of.
     #[track_caller]
-    fn expect_gone(&self) {
+    pub fn expect_gone(&self) {
         wait_until("the service is inactive", || {
             ["inactive", "failed"].contains(&self.property("ActiveState").as_str())
         });

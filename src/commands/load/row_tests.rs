@@ -25,6 +25,7 @@ struct Scene {
     asker: Asker,
     nofile: u64,
     overlay: Option<Errno>,
+    passed: Vec<String>,
 }
 
 impl Scene {
@@ -36,6 +37,7 @@ impl Scene {
             asker: Asker { user: None, subuid: String::new(), credentials: None },
             nofile: 1 << 20,
             overlay: None,
+            passed: Vec::new(),
         };
         for line in host.lines() {
             let (what, value) = line.split_once(": ").unwrap_or_else(|| panic!("not `what: value`: {line}"));
@@ -64,6 +66,7 @@ impl Scene {
             ("hard limit of open files", number) => self.nofile = number.parse().unwrap(),
             ("CAP_SYS_RESOURCE", "no") => self.machine.may_raise = false,
             ("overlay", "EPERM in a user namespace") => self.overlay = Some(Errno::EPERM),
+            ("LISTEN_FDNAMES", names) => self.passed = names.split(':').map(str::to_owned).collect(),
             _ => panic!("no host has {what}: {value}"),
         }
     }
@@ -90,7 +93,7 @@ impl Scene {
             if let Some(errno) = self.overlay {
                 refuse_overlay(&mut host, errno);
             }
-            problems.extend(problems_on(&source, &spec, &host, &self.machine));
+            problems.extend(problems_on((&source, &spec), &host, &self.machine, self.passed.clone()));
         }
         problems
     }

@@ -24,12 +24,16 @@ pub fn started(args: &RunArgs) -> Started {
     if args.detach { Started::Detached } else { Started::Foreground }
 }
 
+fn request(args: &RunArgs, passed: Vec<String>) -> Request {
+    Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args), passed }
+}
+
 /// Prints the plan instead of running it.
 ///
 /// # Errors
 /// What this host cannot do.
 pub fn dry_run(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<u8> {
-    let request = Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args) };
+    let request = request(args, Vec::new());
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     write_stdout(&commands::plan::text(&plan, None))?;
     Ok(0)
@@ -53,9 +57,8 @@ pub fn check_decider(args: &RunArgs, loaded: &Loaded) -> Result<()> {
 ///
 /// # Errors
 /// When the new pod could not be run here, and nothing was stopped; or the old one does not end.
-pub fn replace(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<()> {
-    let request = Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args) };
-    load::plan(loaded, &request, args.driver, globals.color.stderr())?;
+pub fn replace(globals: &Globals, args: &RunArgs, loaded: &Loaded, passed: Vec<String>) -> Result<()> {
+    load::plan(loaded, &request(args, passed), args.driver, globals.color.stderr())?;
     let root = Root::open(&globals.root)?;
     let name = args.name.as_deref().unwrap_or(&loaded.spec.pod.name);
     let running = root.list()?.into_iter().find(|pod| pod.name() == name && pod.is_alive());

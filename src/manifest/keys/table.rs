@@ -293,11 +293,11 @@ pub static KEYS: &[Key] = &[
     later("volume.*.owner", Text, "none", "\"999:999\"").about("Its user and group.").rule("`uid:gid`"),
     later("volume.*.mode", Octal, "\"0755\"", "\"0700\"").about("Its mode.").rule("3 or 4 octal digits, in quotes"),
     later("volume.*.size", Bytes, "no limit", "\"64MiB\"").about("How much a tmpfs may hold."),
-    later("socket", Table, "{}", "{ http = { listen = \"0.0.0.0:80\", app = \"web\" } }")
-        .about("Sockets that are opened before the apps start and kept over their restarts."),
-    later("socket.*.listen", Text, "required", "\"0.0.0.0:8000\"").about("Where it listens.").rule("an absolute path, or `host:port`"),
-    later("socket.*.app", Text, "required", "\"web\"").about("The app that gets it, with LISTEN_FDS.").rule("an app of this manifest"),
-    later("socket.*.mode", Octal, "\"0666\"", "\"0660\"").about("The mode of a socket that is a path.").rule("3 or 4 octal digits, in quotes"),
-    later("socket.*.owner", Text, "none", "\"0:33\"").about("Its user and group.").rule("`uid:gid`"),
-    later("socket.*.backlog", Integer(1, 65_535), "128", "128").about("How many connections may wait.").rule("from 1 to 65535"),
+    key("socket.*.listen", Text, "required", "\"0.0.0.0:8000\"")
+        .about("Where podrun listens for the app, unless systemd passes the socket.")
+        .rule("an absolute path, or `address:port`"),
+    key("socket.*.app", Text, "required", "\"web\"").about("The app that gets it, with LISTEN_FDS.").rule("an app of this manifest"),
+    key("socket.*.mode", Octal, "\"0666\"", "\"0660\"").about("The mode of a socket that is a path.").rule("3 or 4 octal digits, in quotes"),
+    key("socket.*.owner", Text, "none", "\"0:33\"").about("Its user and group.").rule("`uid:gid`"),
+    key("socket.*.backlog", Integer(1, 65_535), "128", "128").about("How many connections may wait.").rule("from 1 to 65535"),
 ];

@@ -1,11 +1,10 @@
-//! What is left of apps, their isolators and `[socket.NAME]`.
+//! What is left of apps and their isolators.
 
-use super::super::app::App;
 use super::super::keys::{self, KEYS};
 use super::super::problem::Problem;
 use super::super::rules;
 use super::super::tree::{Item, Report, Table, ValueRules};
-use super::{PATH, app_tables, probes, volumes};
+use super::{PATH, app_tables, probes};
 use crate::spec::Grace;
 use crate::value::{Refusal, duration, nearest, place, quoted, size};
 
@@ -13,11 +12,10 @@ const SECCOMP: ValueRules = ValueRules::both(rules::SECCOMP);
 const SECRET: ValueRules = ValueRules::both(rules::SECRET);
 const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
 const RATE: ValueRules = ValueRules::both(rules::RATE);
-const LISTEN: ValueRules = ValueRules::both(rules::LISTEN);
 /// The period of a CPU quota, in microseconds, where cpus leaves the choice.
 const PERIOD_US: u64 = 100_000;
 
-pub(super) fn check(root: &Table, apps: &[App], report: &mut Report) {
+pub(super) fn check(root: &Table, report: &mut Report) {
     let tables = app_tables(root);
     let mut tty: Option<Item> = None;
     for (name, app) in &tables {
@@ -47,7 +45,6 @@ pub(super) fn check(root: &Table, apps: &[App], report: &mut Report) {
             check_isolators(&block, report);
         }
     }
-    check_sockets(root, apps, report);
 }
 
 /// Tells when a table has two keys of which it may have one.
@@ -199,30 +196,5 @@ fn check_unified(item: &Item, report: &mut Report) {
     } else if item.key.contains('/') || !item.key.contains('.') {
         let problem = at_key(format!("{} is not a file of a cgroup v2 group", quoted(item.key)));
         report.add(problem.help("write the name of a file such as \"memory.reclaim\""));
-    }
-}
-
-fn check_sockets(root: &Table, apps: &[App], report: &mut Report) {
-    for item in root.table("socket").map(|table| table.items()).unwrap_or_default() {
-        let Some(socket) = item.as_table() else { continue };
-        if let Some(listen) = socket.required("listen", report).filter(|listen| listen.value.is_str()) {
-            listen.parsed(report, LISTEN, |text| {
-                if text.starts_with('/') { place::absolute(text).map(|_| ()) } else { probes::tcp(text) }
-            });
-        }
-        if let Some(owner) = socket.item("owner").filter(|owner| owner.value.is_str()) {
-            volumes::check_owner(&owner, report);
-        }
-        let Some(app) = socket.required("app", report) else { continue };
-        let Some(name) = app.value.as_str() else { continue };
-        let names = || apps.iter().map(|app| app.spec.name.as_str());
-        if !names().any(|known| known == name) {
-            let message = format!("socket `{}` is for app `{name}`, which is not in this manifest", item.key);
-            let problem = app.problem(&rules::UNKNOWN_APP, message);
-            report.add(match nearest(name, names()) {
-                Some(near) => problem.help(format!("did you mean `{near}`?")),
-                None => problem,
-            });
-        }
     }
 }

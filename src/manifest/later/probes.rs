@@ -97,7 +97,7 @@ pub(super) fn ordered(
 }
 
 /// `host:port`.
-pub(super) fn tcp(text: &str) -> Result<(), Refusal> {
+pub(in super::super) fn tcp(text: &str) -> Result<(), Refusal> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     if port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0) {
         return Ok(());

@@ -7,6 +7,7 @@ use super::super::problem::Problem;
 use super::super::rules;
 use super::super::tree::{Item, Report, Table, ValueRules};
 use super::app_tables;
+use crate::spec::IdOrName;
 use crate::value::{Refusal, identity, nearest, quoted};
 
 const OWNER: ValueRules = ValueRules::both(rules::OWNER);
@@ -55,18 +56,18 @@ fn check_volume(item: &Item, table: &Table, report: &mut Report) {
         }
         _ => {}
     }
-    if let Some(owner) = table.item("owner").filter(|owner| owner.value.is_str()) {
-        check_owner(&owner, report);
+    if let Some(item) = table.item("owner").filter(|item| item.value.is_str()) {
+        owner(&item, report);
     }
 }
 
-/// `uid:gid`.
-pub(super) fn check_owner(item: &Item, report: &mut Report) {
+/// `uid:gid`, by number or name.
+pub(in super::super) fn owner(item: &Item, report: &mut Report) -> Option<(IdOrName, IdOrName)> {
     item.parsed(report, OWNER, |text| match text.split_once(':') {
-        Some((user, group)) => identity::parse(user).and(identity::parse(group)).map(|_| ()),
+        Some((user, group)) => Ok((identity::parse(user)?, identity::parse(group)?)),
         None => Err(Refusal::form(format!("{} is not an owner", quoted(text)))
             .help(format!("write user and group: \"{text}:{text}\""))),
-    });
+    })
 }
 
 /// The volume that the mount names.

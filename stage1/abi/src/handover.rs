@@ -45,6 +45,8 @@ pub enum Owner {
         cgroup: AppCgroup,
         /// Its standard streams, for [`crate::boot::Output::Given`]; stage1 keeps them open for later starts.
         stdio: Option<Stdio>,
+        /// Its listening sockets, in the order of [`crate::boot::App::sockets`]; kept open likewise.
+        sockets: Vec<Place>,
     },
 }
 

@@ -25,6 +25,7 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         rlimits: vec![],
         oom_score_adj: 0,
         output: podrun_abi::boot::Output::Given,
+        sockets: vec![],
         policy,
     }
 }

@@ -68,18 +68,26 @@ pub fn close_all_but(keep: &mut [Inherited]) -> Result<(), Errno> {
     close_range(next, RawFd::MAX)
 }
 
-/// Moves `fd` to number 3, close-on-exec, and closes everything above it.
+/// Moves `sockets` to the numbers from 3 on, where they outlive an execve, and `fd` behind them, close-on-exec; closes
+/// everything above.
 ///
-/// For a child before its execve: from here on it has 0, 1, 2 and the returned one.
-pub fn keep_only(fd: &impl AsFd) -> Result<Inherited, Errno> {
+/// For a child before its execve: from here on it has 0, 1, 2, these and the returned one.
+pub fn keep_only(sockets: &[Inherited], fd: &impl AsFd) -> Result<Inherited, Errno> {
     use std::os::fd::AsRawFd;
-    let kept = libc::STDERR_FILENO + 1;
-    let number = fd.as_fd().as_raw_fd();
-    if number != kept {
-        // SAFETY: dup3 takes numbers only. Whatever had number 3 is lost, which is the purpose: the caller is a
-        // child that uses nothing but the returned descriptor any more.
-        let done = unsafe { libc::dup3(number, kept, libc::O_CLOEXEC) };
-        Errno::result(done)?;
+    let first = libc::STDERR_FILENO + 1;
+    let kept = first + RawFd::try_from(sockets.len()).map_err(|_| Errno::EMFILE)?;
+    // Copies above all of them: a source may have the number that another one is to get.
+    let copy = |from: RawFd| {
+        // SAFETY: F_DUPFD_CLOEXEC takes numbers only, and gives one that nobody has.
+        Errno::result(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, kept + 1) })
+    };
+    let copies = sockets.iter().map(|socket| copy(socket.0)).collect::<Result<Vec<_>, _>>()?;
+    let channel = copy(fd.as_fd().as_raw_fd())?;
+    let targets = copies.into_iter().map(|from| (from, 0)).chain([(channel, libc::O_CLOEXEC)]);
+    for (to, (from, flags)) in (first..).zip(targets) {
+        // SAFETY: dup3 takes numbers only. Whatever had the number is lost, which is the purpose: the caller is a child
+        // that uses nothing but these descriptors any more.
+        Errno::result(unsafe { libc::dup3(from, to, flags) })?;
     }
     close_range(kept + 1, RawFd::MAX)?;
     Ok(Inherited(kept))

@@ -78,6 +78,7 @@ pub fn app(name: &str, commands: &str) -> App {
         rlimits: vec![],
         oom_score_adj: 0,
         output: Output::Given,
+        sockets: vec![],
         policy: Policy {
             after: vec![],
             essential: true,
@@ -214,7 +215,7 @@ impl Pod {
         for app in &apps {
             let (mut cgroup, stdio, mut attached) = equip(app, &label, &directory);
             host.strip(&mut cgroup, &directory, &mut attached);
-            hand_over(&launcher, Owner::App { cgroup, stdio: Some(stdio) }, &attached);
+            hand_over(&launcher, Owner::App { cgroup, stdio: Some(stdio), sockets: vec![] }, &attached);
         }
         let unshare = execute(inherited);
         Self { unshare, launcher: Some(launcher), label, directory, seen: vec![], apps }

@@ -263,6 +263,25 @@ fn wait(seconds: f64, what: &str, mut done: impl FnMut() -> bool) -> Outcome {
     Err(libc::ETIMEDOUT)
 }
 
+/// Prints what sd_listen_fds(3) looks for, then takes so many connections at any of the sockets and writes to each the
+/// name of the socket.
+pub fn answer(count: u64) -> Outcome {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let is_own = variable("LISTEN_PID") == std::process::id().to_string();
+    let (fds, names) = (variable("LISTEN_FDS"), variable("LISTEN_FDNAMES"));
+    say(&format!("listen {} {fds} {names}", if is_own { "own" } else { "other" }));
+    let sockets: Vec<i32> = (3..3 + fds.parse::<i32>().unwrap_or_default()).collect();
+    let names: Vec<&str> = names.split(':').collect();
+    for _ in 0..count {
+        let (index, mut connection) = sys::accept_any(&sockets)?;
+        let name = names.get(index).unwrap_or(&"unnamed");
+        // Whoever has closed meanwhile only wanted to know whether somebody listens.
+        let _ = writeln!(connection, "{name}");
+        say(&format!("answered {name}"));
+    }
+    Ok(())
+}
+
 pub fn exec(arguments: &[String]) -> Outcome {
     let Some((program, rest)) = arguments.split_first() else { return Err(libc::EINVAL) };
     Err(failed("exec", program, &std::process::Command::new(program).args(rest).exec()))

@@ -82,6 +82,7 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "pause" => act::pause(),
         "wait-file" => act::wait_file(text(arguments, 0), decimal(arguments, 1)),
         "wait-processes" => act::wait_processes(number(arguments, 0), decimal(arguments, 1)),
+        "answer" => act::answer(number(arguments, 0)),
         "exec" => act::exec(arguments),
         other => {
             say(&format!("unknown-command {other}"));

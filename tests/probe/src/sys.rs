@@ -1,7 +1,9 @@
 //! The system calls of the probe that the standard library has not. The only unsafe code of the probe.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -43,6 +45,26 @@ pub fn cpu_used() -> Duration {
     // SAFETY: clock_gettime writes one timespec, which lives on this stack.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The next connection at any of these sockets, and at which.
+pub fn accept_any(sockets: &[i32]) -> Result<(usize, File), i32> {
+    let wanted = |&fd: &i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut ready: Vec<libc::pollfd> = sockets.iter().map(wanted).collect();
+    let count = libc::nfds_t::try_from(ready.len()).unwrap_or(0);
+    // SAFETY: poll writes to `count` entries, the length of `ready`, which lives over the call.
+    if unsafe { libc::poll(ready.as_mut_ptr(), count, -1) } < 1 {
+        return Err(last_errno());
+    }
+    let index = ready.iter().position(|one| one.revents != 0).unwrap_or_default();
+    let socket = sockets.get(index).copied().unwrap_or(-1);
+    // SAFETY: accept may be given no place for the address.
+    let connection = unsafe { libc::accept(socket, std::ptr::null_mut(), std::ptr::null_mut()) };
+    if connection == -1 {
+        return Err(last_errno());
+    }
+    // SAFETY: accept has just made this descriptor, and nobody else knows it.
+    Ok((index, unsafe { File::from_raw_fd(connection) }))
 }
 
 /// 0 in the child.

@@ -1,0 +1,72 @@
+//! Which sockets an app gets, and whether the service manager passes them or the launcher opens them.
+//!
+//! Either all are passed or none is: a manifest and a unit that disagree would leave a port that nobody serves. Which
+//! one is whose is told by names, never by order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppPlan, Refusal};
+use crate::manifest::rules;
+use crate::spec::{Listen, SocketSpec, Spec};
+
+/// One socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketPlan {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// Index into [`super::Plan::apps`] of the one that gets it.
+    pub app: usize,
+    /// Whether the service manager passes it. What follows is for those that the launcher opens.
+    pub is_passed: bool,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Mode of a path.
+    pub mode: u32,
+    /// User and group of a path.
+    pub owner: Option<(u32, u32)>,
+    /// How many connections may wait.
+    pub backlog: i32,
+}
+
+/// Each with its app. Those that are passed come in the manager's order, which the app may know; one name may stand for
+/// several, as with the addresses of one `.socket` unit.
+///
+/// # Errors
+/// One is passed that no app claims, or is claimed and not passed.
+pub(super) fn resolve(
+    spec: &Spec,
+    apps: &[AppPlan],
+    passed: &[String],
+) -> Result<Vec<SocketPlan>, Vec<Refusal>> {
+    if passed.is_empty() {
+        return Ok(spec.sockets.iter().filter_map(|socket| planned(socket, apps, false)).collect());
+    }
+    let claim = |name: &String| spec.sockets.iter().find(|socket| socket.name == *name);
+    let unclaimed = passed.iter().filter(|name| claim(name).is_none()).map(|name| unclaimed(name));
+    let missing = spec.sockets.iter().filter(|socket| !passed.contains(&socket.name)).map(missing);
+    let refusals: Vec<Refusal> = unclaimed.chain(missing).collect();
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    Ok(passed.iter().filter_map(claim).filter_map(|socket| planned(socket, apps, true)).collect())
+}
+
+/// The reader has found that the app is in the manifest; one that this host refuses is told elsewhere.
+fn planned(socket: &SocketSpec, apps: &[AppPlan], is_passed: bool) -> Option<SocketPlan> {
+    let SocketSpec { name, listen, app, mode, owner, backlog } = socket.clone();
+    let app = apps.iter().position(|known| known.name == app)?;
+    Some(SocketPlan { name, app, is_passed, listen, mode, owner, backlog })
+}
+
+fn unclaimed(name: &str) -> Refusal {
+    let message = format!("socket `{name}` was passed by the service manager, and no app claims it");
+    let hint = format!("add [socket.{name}] to the manifest, or name it otherwise with FileDescriptorName=");
+    Refusal::new(&rules::PASSED_SOCKET, "socket", message).hint(hint)
+}
+
+fn missing(socket: &SocketSpec) -> Refusal {
+    let SocketSpec { name, .. } = socket;
+    let message = format!("socket `{name}` was not passed by the service manager, which passes others");
+    let hint = format!("add FileDescriptorName={name} to the .socket unit that has it");
+    Refusal::new(&rules::PASSED_SOCKET, format!("socket.{name}"), message).hint(hint)
+}
