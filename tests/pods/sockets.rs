@@ -175,7 +175,9 @@ fn sockets_of_unit_and_manifest_that_differ_are_an_error() {
     unit.wait_for("FileDescriptorName=web");
     // As long as a connection waits, systemd tries again.
     drop(listener);
-    unit.systemctl("stop");
+    wait_until("no attempt is left", || {
+        ["failed", "inactive"].contains(&unit.property("ActiveState").as_str())
+    });
     let output = unit.output();
     for said in [
         "error[E0936]: socket `wep` was passed by the service manager, and no app claims it",
