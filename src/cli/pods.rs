@@ -223,6 +223,8 @@ pub enum StreamName {
 #[command(after_long_help = "\
 Examples:
   podrun inspect shop
+  podrun inspect -f state shop
+  podrun inspect -f 'cgroups[0].path' shop/api
   podrun inspect shop/api | jq -r '.cgroups[].path'
   podrun inspect shop | jq '.limits[] | {key, asked, kernel}'
 
@@ -234,6 +236,9 @@ pub struct InspectArgs {
     /// Its app, as POD/APP names it
     #[arg(short = 'c', long, value_name = "APP", value_parser = app_name)]
     pub app: Option<String>,
+    /// Only this value, such as limits[0].kernel; a text without its quotes
+    #[arg(short, long, value_name = "PATH")]
+    pub field: Option<String>,
     /// json; there is no other form
     #[arg(short, long, visible_alias = "format", default_value = "json", hide_possible_values = true)]
     pub output: JsonFormat,

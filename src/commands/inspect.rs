@@ -3,11 +3,14 @@
 //! The status, the plan, and for each isolator three values: what the manifest asks for, what was written, and what
 //! the kernel says at this moment. Paths are absolute. docs/json.md lists the keys.
 
+mod field;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{address, cat, status};
 use crate::cgroup::limits::app_group;
@@ -15,7 +18,7 @@ use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
 use crate::cli::InspectArgs;
 use crate::error::{EXIT_NOT_FOUND, Note};
 use crate::manifest::isolators_in_toml;
-use crate::output::write_json_pretty;
+use crate::output::{write_json_pretty, write_stdout};
 use crate::pod::Pod;
 use crate::pod::plan::PlanRecord;
 use crate::pod::root::Root;
@@ -85,17 +88,28 @@ pub fn run(root: &Root, args: &InspectArgs) -> Result<u8> {
     let json = status::complete(&pod, &told, pod.is_alive());
     let plan = pod.plan().ok();
     let spec = cat::spec(&pod).ok();
+    let field = args.field.as_deref();
     match &address.app {
-        None => write_json_pretty(&of_pod(&pod, json, plan.as_ref(), spec.as_ref()))?,
+        None => print(&of_pod(&pod, json, plan.as_ref(), spec.as_ref()), field)?,
         Some(name) => {
             let app = json.apps.into_iter().find(|app| app.name == *name);
             let app = app
                 .ok_or_else(|| anyhow!("pod `{}` has no app `{name}`", pod.name()))
                 .code(EXIT_NOT_FOUND)?;
-            write_json_pretty(&of_app(&pod, app, plan.as_ref(), spec.as_ref()))?;
+            print(&of_app(&pod, app, plan.as_ref(), spec.as_ref()), field)?;
         }
     }
     Ok(0)
+}
+
+/// The whole, or one value of it; a text as it is, since a script would have to take its quotes off.
+fn print<T: Serialize>(inspected: &T, path: Option<&str>) -> Result<()> {
+    let Some(path) = path else { return write_json_pretty(inspected) };
+    let value = serde_json::to_value(inspected).context("cannot write JSON")?;
+    match field::find(&value, path)? {
+        Value::String(text) => write_stdout(&format!("{text}\n")),
+        other => write_json_pretty(other),
+    }
 }
 
 fn of_pod(pod: &Pod, status: PodJson, plan: Option<&PlanRecord>, spec: Option<&Spec>) -> InspectedPod {

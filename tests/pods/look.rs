@@ -172,6 +172,13 @@ fn inspect_compares_what_was_asked_with_what_the_kernel_says() {
     let groups = json["cgroups"].as_array().unwrap();
     assert!(groups.iter().all(|group| group["path"].as_str().unwrap().ends_with("/app-api")), "{json}");
     assert_eq!(json["plan"]["argv"][0], "/bin/probe");
+    let field = |path: &str, address: &str| lab.call(&["inspect", "-f", path, address]);
+    assert_eq!(field("plan.argv[0]", "bg/api").expect_code(0).stdout, "/bin/probe\n");
+    assert_eq!(field("schema", "bg").expect_code(0).stdout, "1\n");
+    let path = field("cgroups[0].path", "bg").expect_code(0).stdout;
+    assert!(std::path::Path::new(path.trim_end()).is_dir(), "{path}");
+    field("plan.argc", "bg/api").expect_code(1).expect_stderr(&["there is no `argc` in `plan`", "argv"]);
+    field("a..b", "bg").expect_code(2);
     stop(&lab, "bg");
     let json = lab.call(&["inspect", "bg"]).expect_code(0).json();
     assert!(json["limits"][0].get("kernel").is_none(), "{json}");
