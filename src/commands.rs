@@ -60,7 +60,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Graph(args) => graph::run(&cli.globals, args),
         Command::Wait(args) => wait::run(root(), args),
         Command::Doctor(args) => doctor::run(&cli.globals, args),
-        Command::Status(args) => status::run(&root()?, args),
+        Command::Status(args) => status::run(&root()?, cli.globals.color, args),
         Command::Stop(args) => stop::run(&root()?, args),
         Command::Kill(args) => kill::run(&root()?, args),
         Command::Rm(args) => rm::run(&root()?, args),

@@ -94,6 +94,7 @@ fn filter(text: &str) -> Result<Filter, String> {
 Examples:
   podrun status shop
   podrun status shop/api
+  podrun status -n 10 shop
   podrun status --wait-ready=30s shop
   podrun status -o json shop | jq '.apps[] | {name, status}'
 
@@ -132,6 +133,9 @@ pub struct StatusArgs {
         conflicts_with = "wait"
     )]
     pub wait_ready: Option<Grace>,
+    /// Also the last lines that its apps have written, so many
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub lines: Option<usize>,
     /// text or json
     #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
     pub output: TextFormat,

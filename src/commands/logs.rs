@@ -16,7 +16,7 @@ use crate::cli::{Globals, LogsArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_USAGE, Note};
 use crate::launch::Stream;
 use crate::output::prefix::{LINE_BYTES_MAX, Outputs, Prefixer, Style};
-use crate::output::{log_json, write_stderr};
+use crate::output::{log_json, write_stderr, write_stdout};
 use crate::plan::Output;
 use crate::pod::Pod;
 use crate::pod::journal::{JournalReader, Origin};
@@ -57,6 +57,27 @@ pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
     match print(&pod, args, sources, (window, page)) {
         Err(error) if is_closed(&error) => Ok(0),
         other => other.map(|()| 0),
+    }
+}
+
+/// Prints the last lines of these apps, as many as there are of them together.
+///
+/// # Errors
+/// When what was kept cannot be read, or standard output cannot be written.
+pub(super) fn tail(pod: &Pod, apps: &[String], lines: usize, color: bool) -> Result<()> {
+    let mut sources = sources(pod, apps, None)?;
+    if sources.is_empty() {
+        return write_stdout("\nits output was not kept\n");
+    }
+    write_stdout("\n")?;
+    let style = if color { Style::Colored } else { Style::Plain };
+    let prefixer = Prefixer::new(apps.iter().map(String::as_str), style, Outputs::Together);
+    let mut page = Page::new(prefixer, Form::Text { with_times: false }, 2 * apps.len());
+    let window = Window { since: None, until: None };
+    let printed = print_so_far(&mut sources, Some(lines), window, &mut page);
+    match printed.and_then(|()| Ok(page.finish()?)) {
+        Err(error) if is_closed(&error) => Ok(()),
+        other => other,
     }
 }
 

@@ -3,12 +3,12 @@
 use anyhow::{Result, anyhow};
 
 use super::waiting::{self, Progress, Subject};
-use super::{address, usage};
+use super::{address, logs, usage};
 use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
-use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, Note};
+use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, EXIT_USAGE, Note};
 use crate::output::table::Table;
-use crate::output::{size, span, terminal_width, wrap, write_json, write_stdout};
+use crate::output::{Color, size, span, terminal_width, wrap, write_json, write_stdout};
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
 use crate::pod::status::json::{AppJson, PodJson, UsageJson};
@@ -22,7 +22,12 @@ const LABEL_WIDTH: usize = 8;
 ///
 /// # Errors
 /// When there is no such pod or app, or standard output cannot be written.
-pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
+pub fn run(root: &Root, color: Color, args: &StatusArgs) -> Result<u8> {
+    if args.lines.is_some() && args.output == TextFormat::Json {
+        return Err(anyhow!("cannot use `--lines` with JSON"))
+            .code(EXIT_USAGE)
+            .hint("`podrun logs -o json` has them");
+    }
     let Address { pod, app } = address(&args.pod, args.app.as_ref())?;
     let pod = root.find(&pod)?;
     let in_time = wait_first(&pod, app.as_ref(), args)?;
@@ -40,6 +45,10 @@ pub fn run(root: &Root, args: &StatusArgs) -> Result<u8> {
         TextFormat::Text => {
             let width_max = if args.no_trunc { None } else { terminal_width() };
             write_stdout(&text(&pod, &status, &json, (now_ms(), width_max)))?;
+            if let Some(lines) = args.lines {
+                let apps: Vec<String> = status.apps.iter().map(|app| app.name.clone()).collect();
+                logs::tail(&pod, &apps, lines, color.stdout())?;
+            }
         }
     }
     let runs = match &app {

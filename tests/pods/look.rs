@@ -33,6 +33,11 @@ fn logs_print_every_stream_of_every_app_under_its_name() {
     assert_eq!(one.stdout, "two\n");
     let one = lab.call(&["logs", "bg/worker"]).expect_code(0);
     assert_eq!(one.stdout, "worker | three\n");
+    let status = lab.call(&["status", "-n", "1", "bg/worker"]).expect_code(3);
+    assert!(status.stdout.ends_with("\n\nworker | three\n"), "{status}");
+    let status = lab.call(&["status", "-n", "2", "bg"]).expect_code(3);
+    assert_eq!(status.stdout.matches(" | ").count(), 2, "{status}");
+    lab.call(&["status", "-n", "1", "-o", "json", "bg"]).expect_code(2);
     for words in [&["logs", "-c", "worker", "bg"][..], &["logs", "bg", "--app=worker"]] {
         assert_eq!(lab.call(words).expect_code(0).stdout, one.stdout);
     }
