@@ -27,6 +27,9 @@ fuzz_target!(|text: &str| {
         let _ = source.place(problem.span.start);
         let _ = source.locate(&problem.path);
     }
+    for ask in source.asks() {
+        let _ = source.place(ask.span.start);
+    }
     if let Some(spec) = &read.spec {
         let again = manifest::read(&source.merged());
         let again = again.spec.expect("what was merged is a manifest");
