@@ -23,7 +23,7 @@ const COUNTERS: [&str; 7] = [
 ];
 
 /// Lists that are about the host.
-const OF_THE_HOST: [&str; 2] = ["cgroups", "limits"];
+const OF_THE_HOST: [&str; 3] = ["cgroups", "findings", "limits"];
 
 /// The value with what differs from run to run replaced.
 fn masked(key: &str, value: &Value) -> Value {
@@ -49,6 +49,7 @@ fn masked_text(key: &str, text: &str) -> String {
     match key {
         "id" | "pod_id" => "<id>".to_owned(),
         "version" => "<version>".to_owned(),
+        "verdict" => "<verdict>".to_owned(),
         _ if key.ends_with("_at") => {
             text.parse::<jiff::Timestamp>().unwrap_or_else(|error| panic!("{key} `{text}`: {error}"));
             "<time>".to_owned()
@@ -125,6 +126,13 @@ fn json_of_problems_is_as_promised() {
     expect(&lab, "check-sarif", &["check", "-o", "sarif", "--set", "app.a.isolators.cpus=fast", "shop.toml"]);
     let right = lab.manifest(&pod("shop", "", &[app("a", "exit 0", "")]));
     expect(&lab, "check-none", &["check", "-o", "json", right.to_str().unwrap()]);
+}
+
+/// What is found is this host's; the tests of `doctor` know what has to be.
+#[test]
+fn json_of_what_the_host_can_do_is_as_promised() {
+    let Some(lab) = Lab::open() else { return };
+    expect(&lab, "doctor", &["doctor", "-o", "json"]);
 }
 
 /// Keys may be added to a plan, and what is about groups is the host's: what is expected is there, and more may be.
