@@ -50,7 +50,7 @@ pub struct Cli {
 
 /// For `-h`: every command, on the screen that is there.
 const COMMANDS: &str = "\
-Write manifests    check  explain  schema  plan  graph
+Write manifests    check  explain  schema  plan  graph  generate
 Run pods           run  wait  stop  kill
 Look at pods       ps  status  logs  inspect  cat
 Clean up           rm  gc
@@ -64,6 +64,7 @@ Write manifests:
   schema      Print the JSON Schema of manifests, for editors
   plan        Say what `run` would do on this host
   graph       Show in which order the apps start, and why
+  generate    Write a unit of systemd that runs a pod
 
 Run pods:
   run         Run a pod
@@ -156,6 +157,8 @@ with Even Better TOML or tombi where it is.")]
     Plan(PlanArgs),
     /// Show in which order the apps start, and why
     Graph(GraphArgs),
+    /// Write a unit of systemd that runs a pod
+    Generate(GenerateArgs),
     /// List pods
     #[command(visible_alias = "ls", alias = "list")]
     Ps(PsArgs),
@@ -408,6 +411,32 @@ pub struct GraphArgs {
     /// Names in full and no line broken, however wide the terminal is
     #[arg(long)]
     pub no_trunc: bool,
+}
+
+/// Write a unit of systemd that runs a pod
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun generate unit shop.toml > /etc/systemd/system/shop.service
+  podrun generate socket --socket http web.toml > /etc/systemd/system/web-http.socket")]
+pub struct GenerateArgs {
+    /// unit, or socket for one that starts the service when somebody connects
+    #[arg(hide_possible_values = true)]
+    pub kind: UnitKind,
+    /// The manifest; the unit names its absolute path
+    pub manifest: PathBuf,
+    /// Which of the manifest's sockets
+    #[arg(long, value_name = "NAME")]
+    pub socket: Option<String>,
+}
+
+/// Which unit is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UnitKind {
+    /// A .service
+    Unit,
+    /// A .socket
+    Socket,
 }
 
 /// How a graph is drawn.

@@ -9,6 +9,7 @@ mod completion;
 mod doctor;
 mod explain;
 mod gc;
+mod generate;
 mod graph;
 mod inspect;
 mod kill;
@@ -58,6 +59,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Inspect(args) => inspect::run(&root()?, args),
         Command::Cat(args) => cat::run(&root()?, args),
         Command::Graph(args) => graph::run(&cli.globals, args),
+        Command::Generate(args) => generate::run(&cli.globals, args),
         Command::Wait(args) => wait::run(root(), args),
         Command::Doctor(args) => doctor::run(&cli.globals, args),
         Command::Status(args) => status::run(&root()?, cli.globals.color, args),

@@ -4,7 +4,8 @@
 //! [`crate::cgroup::cgroupfs`] as everywhere. [`units`] decides (pure), [`manager`] asks, [`scope`] brings a pod's
 //! units into being and proves that they are what the plan says, [`dirs`] does what systemd leaves out on v1.
 //! Nothing of that runs unless the plan names units: a start without systemd opens no connection. [`service`] is about a
-//! pod in a `.service`, for which nobody is asked, and [`notify`] says there how the pod is.
+//! pod in a `.service`, for which nobody is asked, and [`notify`] says there how the pod is;
+//! [`unit_file`] writes such a unit (pure).
 
 mod connection;
 mod dirs;
@@ -13,6 +14,7 @@ pub mod manager;
 pub mod notify;
 pub mod scope;
 pub mod service;
+pub mod unit_file;
 pub mod units;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! Every example of every `--help`, run by bash as it stands there.
 //!
-//! A new example is run without a word here. Its manifests are `shop.toml`, `hello.toml`, `job.toml` and `ci.toml`;
+//! A new example is run without a word here. Its manifests are `shop.toml`, `hello.toml`, `job.toml`, `ci.toml` and
+//! `web.toml`;
 //! where the line is not about `run`, a pod `shop` with the apps `api` and `db` runs already.
 
 use std::process::Command;
@@ -10,6 +11,7 @@ use podrun::cli::Cli;
 
 use crate::harness::{Ended, Lab, Running, app, bin_dir, pod, require, wait_until};
 
+const SOCKET: &str = "[socket.http]\nlisten = \"127.0.0.1:8000\"\napp = \"web\"\n";
 const UP: &str = "on-term 0 ; say up ; warn up ; pause";
 
 /// `(command, line)`, without the explanations that stand behind two blanks.
@@ -40,6 +42,7 @@ fn write_manifests(lab: &Lab) {
         ("hello.toml", pod("hello", "", &[app("hello", "say hello", "")])),
         ("job.toml", pod("job", "", &[app("job", "sleep 0.2 ; exit 0", "")])),
         ("ci.toml", pod("ci", "", &tests)),
+        ("web.toml", pod("web", "", &[app("web", UP, "")]) + SOCKET),
     ];
     for (name, text) in texts {
         std::fs::rename(lab.manifest(&text), lab.path(name)).unwrap();
@@ -50,7 +53,7 @@ fn write_manifests(lab: &Lab) {
 fn script(line: &str) -> String {
     let line = line.replace("> /", "> fs/").replace("--id-file /tmp/", "--id-file fs/tmp/");
     format!(
-        "set -o pipefail\nmkdir -p fs/tmp fs/etc/{{bash_completion.d,fish/completions}}\n\
+        "set -o pipefail\nmkdir -p fs/tmp fs/etc/{{bash_completion.d,fish/completions,systemd/system}}\n\
              mkdir -p fs/usr/local/share/zsh/site-functions\ndot() {{ cat; }}\n{line}\n"
     )
 }

@@ -33,16 +33,22 @@ pub struct Unit {
 impl Unit {
     /// `keys` are more lines below [Service].
     pub fn install(lab: &Lab, keys: &str, manifest: &str) -> Self {
-        let keeper = Some(Running::spawn(lab.command("sleep").arg("100000")));
-        let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output"), keeper };
+        let output = lab.path("output");
         let text = format!(
             "[Service]\nEnvironment=PODRUN_ROOT={} NO_COLOR=1\nExecStart={}/podrun run --no-log-prefix {}\n\
              StandardOutput=append:{output}\nStandardError=append:{output}\nKillMode=mixed\n{keys}\n",
             lab.root().display(),
             bin_dir().display(),
             lab.manifest(manifest).display(),
-            output = unit.output.display(),
+            output = output.display(),
         );
+        Self::write(lab, &text)
+    }
+
+    /// One with this text.
+    fn write(lab: &Lab, text: &str) -> Self {
+        let keeper = Some(Running::spawn(lab.command("sleep").arg("100000")));
+        let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output"), keeper };
         // systemd looks for a unit that it has not loaded, without a reload.
         std::fs::write(unit.file(), text).unwrap();
         unit
@@ -112,6 +118,49 @@ impl Drop for Unit {
 
 fn is_pod(name: &str) -> bool {
     name.starts_with("podrun-") && !name.starts_with("podrun-launcher-")
+}
+
+/// What `podrun generate unit` writes is a unit that systemd has nothing to complain of, and the pod runs by it.
+#[test]
+fn generated_unit_is_verified_by_systemd_and_runs_the_pod() {
+    let Some(lab) = open() else { return };
+    let manifest = lab.manifest(&pod("one", LIMITS, &[app("a", APP, "stop-timeout = \"2s\"")]));
+    let generated = lab.call(&["generate", "unit", manifest.to_str().unwrap()]).expect_code(0);
+    assert_eq!(generated.stderr, "");
+    let keys = format!("[Service]\nEnvironment=PODRUN_ROOT={}\n", lab.root().display());
+    let unit = Unit::write(&lab, &(generated.stdout + &keys));
+    let verified = Running::spawn(lab.command("systemd-analyze").arg("verify").arg(unit.file())).wait();
+    assert_eq!((verified.code, verified.stderr.as_str()), (0, ""), "{verified}");
+    unit.systemctl("start").expect_code(0);
+    assert_eq!(unit.property("ActiveState"), "active", "every app was started when start returned");
+    let security =
+        Running::spawn(lab.command("systemd-analyze").args(["security", "--no-pager", &unit.name])).wait();
+    assert!(security.stdout.contains("Overall exposure level"), "{security}");
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+    assert!(lab.outcome("a").stopped);
+}
+
+/// CASES 29.
+#[test]
+fn transient_service_is_active_when_the_apps_run_and_its_stop_is_ordered() {
+    let Some(lab) = open() else { return };
+    let after = "depends-on = [\"a\"]";
+    let manifest = lab.manifest(&pod("one", "", &[app("a", APP, ""), app("b", APP, after)]));
+    let name = format!("{}-transient.service", lab.name());
+    let root = format!("PODRUN_ROOT={}", lab.root().display());
+    let mut keys = vec!["--unit", &name, "--setenv", &root];
+    keys.extend(["-p", "Delegate=yes", "-p", "Type=notify", "-p", "KillMode=mixed"]);
+    let mut command = lab.command("systemd-run");
+    command.args(keys).arg(bin_dir().join("podrun")).arg("run").arg(manifest);
+    Running::spawn(&mut command).wait().expect_code(0);
+    let show = |what: &str| systemctl(&["show", "--value", "-p", what, &name]).stdout.trim().to_owned();
+    // systemd-run has waited for READY=1.
+    assert_eq!((show("ActiveState"), show("StatusText")), ("active".into(), "2 of 2 apps run".into()));
+    systemctl(&["stop", &name]).expect_code(0);
+    assert_eq!(show("LoadState"), "not-found", "a transient unit that has not failed is gone");
+    assert_eq!(lab.stop_order(), ["b", "a"]);
+    wait_until("no group is left", || groups(&name).is_empty());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The systemd driver below a real systemd: the pod is in systemd's tree, and everything of systemd's works on it.
-//! CASES 1, 2, 4, 17, 21, 30, 31, 34.
+//! CASES 1, 2, 4, 17, 21, 30, 31, 34, 36.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use podrun_abi::event::End;
 
@@ -210,6 +211,68 @@ fn property_set_on_the_slice_takes_effect_and_survives_a_reload() {
     systemctl(&["daemon-reload"]).expect_code(0);
     assert_eq!(limits(), wanted);
     end(&lab, running);
+}
+
+/// systemd standing still as long as this value. PID 1 ignores SIGSTOP; the freezer asks nobody.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn systemd() -> Self {
+        let own = std::fs::read_to_string("/proc/1/cgroup").unwrap();
+        let group = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let found =
+            mounts.iter().map(|mount| mount.join(group)).find(|dir| dir.join("cgroup.freeze").exists());
+        let frozen = Self(found.expect("systemd has a group of cgroup2 to itself"));
+        frozen.freeze("1");
+        wait_until("systemd stands still", || {
+            std::fs::read_to_string(frozen.0.join("cgroup.events")).unwrap().contains("frozen 1")
+        });
+        frozen
+    }
+
+    fn freeze(&self, state: &str) {
+        std::fs::write(self.0.join("cgroup.freeze"), state).unwrap();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.freeze("0");
+    }
+}
+
+/// CASES 36.
+#[test]
+fn systemd_that_stands_still_for_5_s_is_waited_for() {
+    if !require::systemd() {
+        return;
+    }
+    let Some(lab) = Lab::open_alone() else { return };
+    let frozen = Frozen::systemd();
+    let running = start(&lab, &manifest(&lab, LIMITS, &[app("a", APP, OWN)]));
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(!running.has_ended());
+    drop(frozen);
+    running.wait_for("up");
+    end(&lab, running);
+}
+
+/// CASES 36.
+#[test]
+fn systemd_that_stands_still_for_longer_is_an_error_and_nothing_is_left_once_it_goes_on() {
+    if !require::systemd() || !require::quick() {
+        return;
+    }
+    let Some(lab) = Lab::open_alone() else { return };
+    let frozen = Frozen::systemd();
+    let ended = start(&lab, &manifest(&lab, LIMITS, &[app("a", APP, OWN)])).wait().expect_code(125);
+    assert!(ended.time < Duration::from_secs(60), "{ended}");
+    let ended = ended.expect_stderr(&["no answer came in time"]);
+    assert_eq!(lab.pod_dirs(), Vec::<PathBuf>::new(), "{ended}");
+    drop(frozen);
+    systemctl(&["show", "-p", "Version"]).expect_code(0);
+    expect_nothing_left(&lab);
 }
 
 /// CASES 17, from systemd's side.
