@@ -20,7 +20,7 @@ pub mod pods;
 pub mod words;
 
 pub use host::{CompleteArgs, CompletionArgs, DoctorArgs, ManArgs, Shell, VersionArgs};
-pub use manifests::{ExplainArgs, OverrideArgs};
+pub use manifests::{ExplainArgs, GenerateArgs, OverrideArgs, UnitKind};
 pub use pods::{
     CatArgs, GcArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RmArgs, StatusArgs, StopArgs, WaitArgs,
 };
@@ -411,32 +411,6 @@ pub struct GraphArgs {
     /// Names in full and no line broken, however wide the terminal is
     #[arg(long)]
     pub no_trunc: bool,
-}
-
-/// Write a unit of systemd that runs a pod
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podrun generate unit shop.toml > /etc/systemd/system/shop.service
-  podrun generate socket --socket http web.toml > /etc/systemd/system/web-http.socket")]
-pub struct GenerateArgs {
-    /// unit, or socket for one that starts the service when somebody connects
-    #[arg(hide_possible_values = true)]
-    pub kind: UnitKind,
-    /// The manifest; the unit names its absolute path
-    pub manifest: PathBuf,
-    /// Which of the manifest's sockets
-    #[arg(long, value_name = "NAME")]
-    pub socket: Option<String>,
-}
-
-/// Which unit is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum UnitKind {
-    /// A .service
-    Unit,
-    /// A .socket
-    Socket,
 }
 
 /// How a graph is drawn.

@@ -1,6 +1,8 @@
 //! What can be typed for the commands that are about manifests alone, and what overrides a manifest.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
 
 /// Say what a key of a manifest or the code of a problem means
 #[derive(Debug, Args)]
@@ -17,6 +19,32 @@ pub struct ExplainArgs {
     /// All keys in full, and all codes
     #[arg(long, conflicts_with = "what")]
     pub all: bool,
+}
+
+/// Write a unit of systemd that runs a pod
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun generate unit shop.toml > /etc/systemd/system/shop.service
+  podrun generate socket --socket http web.toml > /etc/systemd/system/web-http.socket")]
+pub struct GenerateArgs {
+    /// unit, or socket for one that starts the service when somebody connects
+    #[arg(hide_possible_values = true)]
+    pub kind: UnitKind,
+    /// The manifest; the unit names its absolute path
+    pub manifest: PathBuf,
+    /// Which of the manifest's sockets
+    #[arg(long, value_name = "NAME")]
+    pub socket: Option<String>,
+}
+
+/// Which unit is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UnitKind {
+    /// A .service
+    Unit,
+    /// A .socket
+    Socket,
 }
 
 /// What changes a manifest, for `run`, `plan` and `check`. A later one of this list wins over an earlier one: the
