@@ -42,6 +42,7 @@ use self::pod::Pod;
 pub use self::problem::{Problem, Severity, line_column};
 pub use self::render::{render, render_source};
 pub use self::source::Source;
+pub(crate) use self::tree::any_key;
 use self::tree::{Report, Table};
 use crate::spec::{Grace, Spec};
 

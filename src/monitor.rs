@@ -89,13 +89,15 @@ pub fn run(
         for ready in wiring.wait(&launched.outputs, sink, deadline)? {
             match ready {
                 Ready::Signals => {
-                    // What is stopped is counted: what was started before the signal must be known.
                     read_records(&launched, &mut ending, sink, (teller, terms))?;
                     obey(signals, &launched.socket, sink, (teller, terms))?;
                 }
                 Ready::Socket => read_records(&launched, &mut ending, sink, (teller, terms))?,
                 Ready::Stage1 => ending.stage1 = pidfd::reap(launched.stage1.pidfd.as_fd())?,
-                Ready::Units => heed_systemd(&mut launched, &wiring, signals, (sink, teller, terms))?,
+                Ready::Units => {
+                    read_records(&launched, &mut ending, sink, (teller, terms))?;
+                    heed_systemd(&mut launched, &wiring, signals, (sink, teller, terms))?;
+                }
                 Ready::Sink => sink.flush(),
                 Ready::Output(index) => wiring.pump(&launched.outputs, index, sink)?,
             }
@@ -110,6 +112,7 @@ pub fn run(
         if let Some(why) = ending.wants_stop(sink, terms)
             && signals.begin_stop()
         {
+            read_records(&launched, &mut ending, sink, (teller, terms))?;
             stop(&launched.socket, sink, (teller, terms), &why)?;
         }
     }
@@ -181,7 +184,8 @@ fn heed_systemd(
     Ok(())
 }
 
-/// `stopping 3 apps (up to 25s); press Ctrl-C again to kill now`.
+/// `stopping 3 apps (up to 25s); press Ctrl-C again to kill now`. The records that wait have been read before, so that
+/// what is stopped is counted.
 fn stop(
     socket: &OwnedFd,
     sink: &mut Sink<'_>,

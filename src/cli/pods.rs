@@ -240,7 +240,7 @@ pub struct InspectArgs {
     /// Its app, as POD/APP names it
     #[arg(short = 'c', long, value_name = "APP", value_parser = app_name)]
     pub app: Option<String>,
-    /// Only this value, such as limits[0].kernel; a text without its quotes
+    /// Only this value, such as `limits[0].kernel`; a text without its quotes
     #[arg(short, long, value_name = "PATH")]
     pub field: Option<String>,
     /// json; there is no other form

@@ -15,13 +15,42 @@ use crate::value::{Refusal, nearest, place};
 const LISTEN: ValueRules = ValueRules::both(rules::LISTEN);
 /// What sd_listen_fds_with_names(3) takes, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// What unix(7) has room for, without the NUL at its end.
+const PATH_BYTES_MAX: usize = 107;
+/// So many fit into one message to stage1, with all else that an app gets.
+const OF_APP_MAX: usize = 128;
 /// SOMAXCONN of old kernels, and nothing that an app notices.
 const BACKLOG: i32 = 128;
 
 /// Reads every socket; tells what is wrong with each.
 pub(super) fn read(root: &Table, apps: &[App], report: &mut Report) -> Vec<SocketSpec> {
     let items = root.table("socket").map(|table| table.items()).unwrap_or_default();
-    items.iter().filter_map(|item| read_one(item, apps, report)).collect()
+    let mut sockets: Vec<SocketSpec> = Vec::new();
+    for item in &items {
+        let Some(socket) = read_one(item, apps, report) else { continue };
+        check_place(item, &socket, (&items, &sockets), report);
+        if sockets.iter().filter(|other| other.app == socket.app).count() == OF_APP_MAX {
+            let message = format!("app `{}` has more than {OF_APP_MAX} sockets", socket.app);
+            report.add(Problem::new(&rules::LISTEN, &item.path, item.key_span.clone(), message));
+        }
+        sockets.push(socket);
+    }
+    sockets
+}
+
+/// Only one can listen at a place.
+fn check_place(
+    item: &Item,
+    socket: &SocketSpec,
+    (items, before): (&[Item], &[SocketSpec]),
+    report: &mut Report,
+) {
+    let Some(first) = before.iter().find(|other| other.listen == socket.listen) else { return };
+    let first = items.iter().find(|item| item.key == first.name).and_then(place);
+    if let (Some(first), Some(own)) = (first, place(item)) {
+        let message = format!("two sockets listen at {}", socket.listen);
+        report.add(own.problem(&rules::LISTEN, message).related(first.span, "the other one"));
+    }
 }
 
 fn read_one(item: &Item, apps: &[App], report: &mut Report) -> Option<SocketSpec> {
@@ -49,6 +78,10 @@ fn read_one(item: &Item, apps: &[App], report: &mut Report) -> Option<SocketSpec
     })
 }
 
+fn place<'a>(item: &Item<'a>) -> Option<Item<'a>> {
+    item.as_table()?.item("listen")
+}
+
 /// The name stands in `LISTEN_FDNAMES`, between colons.
 fn check_name(item: &Item, report: &mut Report) {
     let well = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -59,6 +92,17 @@ fn check_name(item: &Item, report: &mut Report) {
 }
 
 fn listen(text: &str) -> Result<Listen, Refusal> {
+    if text.len() > PATH_BYTES_MAX && text.starts_with('/') {
+        let length = text.len();
+        return Err(Refusal::form(format!(
+            "this path has {length} bytes; a socket's has at most {PATH_BYTES_MAX}"
+        )));
+    }
+    if text.ends_with('/') {
+        return Err(
+            Refusal::form(format!("`{text}` is a directory")).help("name the socket's own file in it")
+        );
+    }
     if text.starts_with('/') {
         return place::absolute(text).map(|path| Listen::Path(PathBuf::from(path)));
     }

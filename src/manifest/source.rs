@@ -172,11 +172,17 @@ impl Source {
         wanted
     }
 
-    /// Takes apps that are not run out of the tree, and out of what others depend on.
+    /// Takes apps that are not run out of the tree, and out of what others depend on, with their sockets.
     fn prune(&self, tree: &mut DeTable) {
         let whole = if self.overrides.only.is_empty() { None } else { read_tree(tree, &mut self.report()) };
         let Some(wanted) = whole.map(|whole| self.wanted(&whole)) else { return };
         let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
+        if let Some(DeValue::Table(sockets)) = tree.get_mut("socket").map(Spanned::get_mut) {
+            let app =
+                |socket: &DeValue<'_>| Some(is_wanted(socket.as_table()?.get("app")?.get_ref().as_str()?));
+            let old = std::mem::replace(sockets, DeTable::new()).into_iter();
+            *sockets = old.filter(|(_, socket)| app(socket.get_ref()) == Some(true)).collect();
+        }
         let Some(DeValue::Table(apps)) = tree.get_mut("app").map(Spanned::get_mut) else { return };
         let keep = |table: &mut DeTable<'_>| {
             let old = std::mem::replace(table, DeTable::new()).into_iter();
@@ -387,6 +393,16 @@ essential = false
         assert_eq!((names(&alone).as_str(), alone.apps[0].depends_on.len()), ("api", 0));
         let job = select(&["job"], false);
         assert_eq!((names(&job).as_str(), job.pod.exit_policy), ("job", ExitPolicy::AllExited));
+    }
+
+    #[test]
+    fn sockets_of_apps_that_are_not_run_are_left_out() {
+        let sockets =
+            ["api", "job"].map(|app| format!("[socket.{app}]\nlisten = \"/run/{app}\"\napp = \"{app}\"\n"));
+        let overrides = Overrides { only: vec!["api".into()], ..Overrides::default() };
+        let read = Source::new("shop.toml", &format!("{MANIFEST}{}", sockets.concat()), overrides).read();
+        let spec = read.spec.unwrap_or_else(|| panic!("{:?}", read.problems));
+        assert_eq!(spec.sockets.iter().map(|socket| socket.name.as_str()).collect::<Vec<_>>(), ["api"]);
     }
 
     #[test]

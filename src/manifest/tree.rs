@@ -96,7 +96,7 @@ impl fmt::Display for Path {
 }
 
 /// A key as TOML takes it: bare, or in quotes.
-pub(super) fn any_key(key: &str) -> String {
+pub(crate) fn any_key(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     if bare { key.to_owned() } else { quoted(key) }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AppPlan, Refusal};
-use crate::manifest::rules;
+use crate::manifest::{any_key, rules};
 use crate::spec::{Listen, SocketSpec, Spec};
 
 /// One socket.
@@ -60,7 +60,15 @@ fn planned(socket: &SocketSpec, apps: &[AppPlan], is_passed: bool) -> Option<Soc
 
 fn unclaimed(name: &str) -> Refusal {
     let message = format!("socket `{name}` was passed by the service manager, and no app claims it");
-    let hint = format!("add [socket.{name}] to the manifest, or name it otherwise with FileDescriptorName=");
+    // systemd calls it by the whole name of its unit when nobody says otherwise.
+    let hint = match name.ends_with(".socket") {
+        true => "name it with FileDescriptorName= in its .socket unit, and add [socket.NAME] to the manifest"
+            .to_owned(),
+        false => format!(
+            "add [socket.{}] to the manifest, or name it otherwise with FileDescriptorName=",
+            any_key(name)
+        ),
+    };
     Refusal::new(&rules::PASSED_SOCKET, "socket", message).hint(hint)
 }
 
@@ -68,5 +76,5 @@ fn missing(socket: &SocketSpec) -> Refusal {
     let SocketSpec { name, .. } = socket;
     let message = format!("socket `{name}` was not passed by the service manager, which passes others");
     let hint = format!("add FileDescriptorName={name} to the .socket unit that has it");
-    Refusal::new(&rules::PASSED_SOCKET, format!("socket.{name}"), message).hint(hint)
+    Refusal::new(&rules::PASSED_SOCKET, format!("socket.{}", any_key(name)), message).hint(hint)
 }

@@ -19,6 +19,7 @@ use podrun_abi::control::Command;
 use podrun_abi::event::Event;
 
 use super::events;
+use super::plan::PlanRecord;
 use super::record::Unreadable;
 use super::root::{REMAINS, Root, lock_before};
 use super::status::{Liveness, Phase, Status};
@@ -178,23 +179,28 @@ pub fn wait_for_end(pod: &Pod, timeout: Duration) -> bool {
 }
 
 /// From the record where there is one, else by the name that derives from the id. No group outlives the kernel
-/// that made it.
+/// that made it; the file of a socket does.
 fn remove_groups(pod: &Pod, timeout: Duration) -> Result<()> {
-    if pod.liveness() == Liveness::OtherBoot {
-        return Ok(());
-    }
     let deadline = Instant::now() + timeout;
-    match pod.plan() {
-        Ok(plan) => {
-            remove_recorded(&plan.cgroup, deadline)?;
-            plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
-            sockets::remove(&plan.sockets);
-            plan.units.iter().try_for_each(|units| scope::remove_recorded(units, &plan.cgroup, deadline))
-        }
+    let plan = pod.plan();
+    let removed = match &plan {
+        _ if pod.liveness() == Liveness::OtherBoot => Ok(()),
+        Ok(plan) => remove_planned(plan, deadline),
         // The plan is recorded before the first group is made: no plan and no event, no group.
         Err(Unreadable::Missing) if !pod.path().join(dir::EVENTS).exists() => Ok(()),
         Err(_) => remove_leftovers(&host::hierarchies()?, &format!("podrun-{}", pod.id()), deadline),
+    };
+    // Behind the processes that had them open.
+    if let Ok(plan) = &plan {
+        sockets::remove(&plan.sockets);
     }
+    removed
+}
+
+fn remove_planned(plan: &PlanRecord, deadline: Instant) -> Result<()> {
+    remove_recorded(&plan.cgroup, deadline)?;
+    plan.service.iter().for_each(|service| service.remove(&plan.cgroup));
+    plan.units.iter().try_for_each(|units| scope::remove_recorded(units, &plan.cgroup, deadline))
 }
 
 /// Appends the last word that stage1 could not say. A line that was cut off is ended first.

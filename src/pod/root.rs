@@ -294,7 +294,7 @@ pub fn is_app_name(word: &str) -> bool {
 }
 
 /// Waits for an exclusive flock until the deadline; `false`: somebody else still has it.
-pub(super) fn lock_before(file: &File, deadline: Instant) -> io::Result<bool> {
+pub(crate) fn lock_before(file: &File, deadline: Instant) -> io::Result<bool> {
     let mut pause = Duration::from_millis(1);
     loop {
         match file.try_lock() {

@@ -6,6 +6,11 @@
 
 use std::ffi::{c_char, c_int};
 
+#[cfg(not(target_env = "gnu"))]
+compile_error!(
+    "with glibc alone std has the arguments of a program that is not entered through its own main"
+);
+
 /// The C library's `main`.
 // SAFETY: no other symbol of this program has this name, and this is the type that the C library calls it with.
 #[cfg_attr(not(test), unsafe(no_mangle))]
@@ -17,7 +22,8 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     c_int::from(crate::run())
 }
 
-/// Opens the null device where 0, 1 or 2 is closed: the next file that is opened would be taken for a stream.
+/// Opens the null device where 0, 1 or 2 is closed: the next file that is opened would be taken for a stream. Where that
+/// does not go nothing else will.
 fn fill_standard_streams() {
     loop {
         // SAFETY: open takes a path that ends with NUL and lives for ever.
@@ -26,8 +32,11 @@ fn fill_standard_streams() {
             // SAFETY: it was opened here, and nobody else knows it.
             unsafe { libc::close(opened) };
         }
-        if !(0..=libc::STDERR_FILENO).contains(&opened) {
+        if opened > libc::STDERR_FILENO {
             return;
+        }
+        if opened < 0 {
+            std::process::abort();
         }
     }
 }

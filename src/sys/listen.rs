@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 /// The first descriptor that is passed.
@@ -26,8 +26,7 @@ pub fn take() -> anyhow::Result<Vec<(String, OwnedFd)>> {
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(Vec::new());
     }
-    let names = variable("LISTEN_FDNAMES");
-    let mut names = names.split(':').map(str::to_owned);
+    let names = names(count, std::env::var("LISTEN_FDNAMES").ok().as_deref())?;
     let take_one = |number: RawFd| {
         // SAFETY: the borrow ends with the call, which fails with EBADF where nothing is open under this number.
         let passed = unsafe { BorrowedFd::borrow_raw(number) };
@@ -37,8 +36,36 @@ pub fn take() -> anyhow::Result<Vec<(String, OwnedFd)>> {
         // lets nobody come here twice: nobody else owns it.
         anyhow::Ok(unsafe { OwnedFd::from_raw_fd(number) })
     };
-    // What has no name is called so by sd_listen_fds_with_names(3).
-    (FIRST..FIRST + count)
-        .map(|number| Ok((names.next().unwrap_or_else(|| "unknown".to_owned()), take_one(number)?)))
-        .collect()
+    names.into_iter().zip(FIRST..).map(|(name, number)| Ok((name, take_one(number)?))).collect()
+}
+
+/// As sd_listen_fds_with_names(3) has it: as many names as descriptors, or none, and then all are called `unknown`.
+fn names(count: RawFd, names: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let count = usize::try_from(count)?;
+    let Some(names) = names else { return Ok(vec!["unknown".to_owned(); count]) };
+    let names: Vec<String> = names.split(':').map(str::to_owned).collect();
+    if names.len() != count {
+        bail!("cannot take over {count} descriptors: LISTEN_FDNAMES has {} names", names.len());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_names_as_descriptors_or_none() {
+        let table = [
+            (2, None, Ok(vec!["unknown", "unknown"])),
+            (2, Some("web:admin"), Ok(vec!["web", "admin"])),
+            (1, Some(""), Ok(vec![""])),
+            (2, Some("web"), Err("cannot take over 2 descriptors: LISTEN_FDNAMES has 1 names")),
+        ];
+        for (count, given, wanted) in table {
+            let found = names(count, given).map_err(|error| error.to_string());
+            let wanted = wanted.map(|names| names.into_iter().map(str::to_owned).collect());
+            assert_eq!(found, wanted.map_err(str::to_owned), "{given:?}");
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub struct Paths {
     pub podrun: PathBuf,
     /// The manifest, absolute.
     pub manifest: PathBuf,
+    /// Where pods are recorded, when not at the usual place.
+    pub root: Option<PathBuf>,
 }
 
 /// `NAME.service`, which runs the pod of this manifest.
@@ -31,6 +33,7 @@ pub fn service(spec: &Spec, paths: &Paths) -> String {
     line(&format!("Description=Pod {name}"));
     let roots = spec.apps.iter().map(|app| app.rootfs.as_path()).filter(|root| *root != Path::new("/"));
     let mut needed: Vec<String> = std::iter::once(paths.manifest.as_path()).chain(roots).map(word).collect();
+    needed.sort();
     needed.dedup();
     line(&format!("RequiresMountsFor={}", needed.join(" ")));
     if spec.sockets.iter().any(|socket| matches!(socket.listen, Listen::Address(_))) {
@@ -39,7 +42,8 @@ pub fn service(spec: &Spec, paths: &Paths) -> String {
     line("\n[Service]");
     line("# active when every app was started");
     line("Type=notify");
-    line(&format!("ExecStart={} run {}", word(&paths.podrun), word(&paths.manifest)));
+    let root = paths.root.iter().map(|root| format!("--root {} ", argument(root))).collect::<String>();
+    line(&format!("ExecStart={} {root}run {}", word(&paths.podrun), argument(&paths.manifest)));
     line("# the pod is in this unit's group");
     line("Delegate=yes");
     line("# only podrun is told to stop, and stops the apps in order");
@@ -68,7 +72,7 @@ pub fn socket(spec: &Spec, socket: &SocketSpec) -> String {
     line(&format!("Description=Socket {} of pod {name}", socket.name));
     line("\n[Socket]");
     match &socket.listen {
-        Listen::Address(address) => line(&format!("ListenStream={address}")),
+        Listen::Address(address) => line(&format!("ListenStream={}", specifiers(&address.to_string()))),
         Listen::Path(path) => {
             line(&format!("ListenStream={}", specifiers(&path.to_string_lossy())));
             line(&format!("SocketMode={:04o}", socket.mode));
@@ -111,9 +115,14 @@ fn stop_time(spec: &Spec) -> String {
     }
 }
 
-/// One word of a command line or of a list of paths (systemd.service(5), "COMMAND LINES"; systemd.syntax(7)).
+/// A word of a command line behind the program: `$` begins a variable there (systemd.service(5), "COMMAND LINES").
+fn argument(path: &Path) -> String {
+    word(path).replace('$', "$$")
+}
+
+/// One word of a list of paths, or the program of a command line (systemd.syntax(7), "QUOTING").
 fn word(path: &Path) -> String {
-    let text = specifiers(&path.to_string_lossy()).replace('$', "$$");
+    let text = specifiers(&path.to_string_lossy());
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=~$".contains(c);
     if text.chars().all(is_plain) {
         return text;
@@ -157,13 +166,16 @@ app = "web"
 
     #[test]
     fn service_says_what_a_pod_needs() {
-        let paths =
-            Paths { podrun: "/usr/bin/podrun".into(), manifest: "/etc/my pods/100%$ \"shop\".toml".into() };
+        let paths = Paths {
+            podrun: "/usr/bin/podrun".into(),
+            manifest: "/etc/my pods/100%$ \"shop\".toml".into(),
+            root: Some("/x".into()),
+        };
         let text = service(&shop(), &paths);
         for said in [
             "# systemctl daemon-reload && systemctl enable --now shop.service\n",
-            "ExecStart=/usr/bin/podrun run \"/etc/my pods/100%%$$ \\\"shop\\\".toml\"\n",
-            "RequiresMountsFor=\"/etc/my pods/100%%$$ \\\"shop\\\".toml\" /srv/web\n",
+            "ExecStart=/usr/bin/podrun --root /x run \"/etc/my pods/100%%$$ \\\"shop\\\".toml\"\n",
+            "RequiresMountsFor=\"/etc/my pods/100%%$ \\\"shop\\\".toml\" /srv/web\n",
             "Type=notify\n",
             "Delegate=yes\n",
             "KillMode=mixed\n",

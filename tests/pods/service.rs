@@ -141,6 +141,15 @@ fn generated_unit_is_verified_by_systemd_and_runs_the_pod() {
     assert!(lab.outcome("a").stopped);
 }
 
+/// A unit that is stopped at the end, whatever that is.
+struct Stopped<'a>(&'a str);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        systemctl(&["stop", self.0]);
+    }
+}
+
 /// CASES 29.
 #[test]
 fn transient_service_is_active_when_the_apps_run_and_its_stop_is_ordered() {
@@ -154,11 +163,12 @@ fn transient_service_is_active_when_the_apps_run_and_its_stop_is_ordered() {
     let mut command = lab.command("systemd-run");
     command.args(keys).arg(bin_dir().join("podrun")).arg("run").arg(manifest);
     Running::spawn(&mut command).wait().expect_code(0);
+    let _stopped_at_last = Stopped(&name);
     let show = |what: &str| systemctl(&["show", "--value", "-p", what, &name]).stdout.trim().to_owned();
     // systemd-run has waited for READY=1.
     assert_eq!((show("ActiveState"), show("StatusText")), ("active".into(), "2 of 2 apps run".into()));
     systemctl(&["stop", &name]).expect_code(0);
-    assert_eq!(show("LoadState"), "not-found", "a transient unit that has not failed is gone");
+    wait_until("a unit that has not failed is gone", || show("LoadState") == "not-found");
     assert_eq!(lab.stop_order(), ["b", "a"]);
     wait_until("no group is left", || groups(&name).is_empty());
 }
