@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use podrun_abi::event::End;
 
-use crate::harness::{Ended, Lab, Running, app, far, pod, require, runs, wait_until};
+use crate::harness::{Ended, Lab, Running, app, far, pod, require, runs, slowness, wait_until};
 
 const APP: &str = "on-term 0 ; limit memory-max ; say up ; pause";
 const LIMITS: &str =
@@ -242,10 +242,21 @@ impl Drop for Frozen {
     }
 }
 
+fn version() -> u32 {
+    let shown = systemctl(&["show", "--value", "-p", "Version"]).expect_code(0).stdout;
+    let digits: String = shown.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
 /// CASES 36. Two pods: one has asked systemd 30 s ago when it goes on, the other 5.
 #[test]
 fn systemd_that_stands_still_for_5_s_is_waited_for_and_for_longer_is_an_error() {
-    if !require::systemd() || !require::quick() {
+    if !require::systemd() {
+        return;
+    }
+    if version() < 254 {
+        // Half a minute in which nothing else can run.
+        crate::harness::sys::tell("not here: this test is left to the lane with the newer systemd\n");
         return;
     }
     let Some(lab) = Lab::open_alone() else { return };
@@ -255,7 +266,7 @@ fn systemd_that_stands_still_for_5_s_is_waited_for_and_for_longer_is_an_error() 
     std::thread::sleep(Duration::from_secs(25));
     let late = start(&lab, &manifest(&lab, LIMITS, &[app("a", APP, OWN)]));
     let early = early.wait().expect_code(125).expect_stderr(&["no answer came in time"]);
-    assert!(early.time < Duration::from_secs(60), "{early}");
+    assert!(early.time < Duration::from_secs(60) * slowness(), "{early}");
     assert!(!late.has_ended());
     drop(frozen);
     late.wait_for("up");
