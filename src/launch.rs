@@ -217,11 +217,23 @@ fn equip(
     // One that has ended is in no group.
     if taken && (found.is_ok() || !pidfd::has_ended(stage1.child.pidfd.as_fd())?) {
         found?;
+        spare(parts.plan, stage1.child.pid)?;
         if handover::send(socket, &packets)? {
             handover::go(socket)?;
         }
     }
     Ok(outputs)
+}
+
+/// Where the OOM killer takes the pod as a whole it leaves out who has the least score (`memory.oom.group` in
+/// cgroup-v2.rst): stage1 lives to tell what happened. Apps get a score of their own before they are executed.
+fn spare(plan: &Plan, stage1: i32) -> anyhow::Result<()> {
+    let own = plan.cgroup.groups.first().map(|group| group.settings.as_slice()).unwrap_or_default();
+    if !own.iter().any(|setting| setting.file == "memory.oom.group" && setting.value == "1") {
+        return Ok(());
+    }
+    let path = format!("/proc/{stage1}/oom_score_adj");
+    std::fs::write(&path, "-1000").with_context(|| format!("cannot write `-1000` to `{path}`"))
 }
 
 /// Ends stage1, and with it the pod's namespaces, before anything was started in them.

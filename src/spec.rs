@@ -66,8 +66,16 @@ pub struct Limits {
     pub memory_min: Option<Ceiling>,
     /// Bytes of swap alone (v1 counts memory and swap together; the driver adds).
     pub memory_swap_max: Option<Ceiling>,
+    /// Bytes of compressed memory that waits to be swapped. cgroup v2 only.
+    pub memory_zswap_max: Option<Ceiling>,
+    /// Whether the OOM killer takes all processes of the group instead of one. cgroup v2 only.
+    pub memory_oom_group: Option<bool>,
     /// CPU time per wall time.
     pub cpus: Option<CpuAmount>,
+    /// The time in which `cpus` is counted, 1 ms to 1 s; never without `cpus`.
+    pub cpu_period: Option<Duration>,
+    /// CPU time that may be saved up beyond `cpus`, at most what `cpus` gives in one period; 0 without `cpus`.
+    pub cpu_burst: Option<Duration>,
     /// The share of CPU under contention.
     pub cpu_weight: Option<CpuWeight>,
     /// CPU numbers.

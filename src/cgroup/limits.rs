@@ -6,16 +6,20 @@
 //! cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
 //! author's leave (`on-missing = "ignore"`) an entry of `not_enforced`. The values stand in [`values`].
 
+mod key;
 mod values;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
+use crate::cgroup::limits::key::Key;
 use crate::cgroup::place::{DELEGATION_HINT, Place, UnifiedFacts, place};
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, NotEnforced, Version};
 use crate::spec::{Limits, OnMissing};
 use crate::value::NumberSet;
+
+pub(crate) use key::{LIMITING, needs};
 
 /// The name of stage1's own group.
 pub const SUPERVISOR: &str = "supervisor";
@@ -112,79 +116,6 @@ pub fn resolve(
     })
 }
 
-/// An isolator, by the manifest's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
-    MemoryMax,
-    MemoryHigh,
-    MemoryLow,
-    MemoryMin,
-    MemorySwapMax,
-    Cpus,
-    CpuWeight,
-    Cpuset,
-    CpusetMems,
-    PidsMax,
-}
-
-impl Key {
-    /// In the order in which files are written: the hard limit before swap's, which may not be below it on v1.
-    const ALL: [Self; 10] = [
-        Self::Cpuset,
-        Self::CpusetMems,
-        Self::MemoryMax,
-        Self::MemorySwapMax,
-        Self::MemoryHigh,
-        Self::MemoryLow,
-        Self::MemoryMin,
-        Self::Cpus,
-        Self::CpuWeight,
-        Self::PidsMax,
-    ];
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::MemoryMax => "memory-max",
-            Self::MemoryHigh => "memory-high",
-            Self::MemoryLow => "memory-low",
-            Self::MemoryMin => "memory-min",
-            Self::MemorySwapMax => "memory-swap-max",
-            Self::Cpus => "cpus",
-            Self::CpuWeight => "cpu-weight",
-            Self::Cpuset => "cpuset",
-            Self::CpusetMems => "cpuset-mems",
-            Self::PidsMax => "pids-max",
-        }
-    }
-
-    fn controller(self) -> &'static str {
-        match self {
-            Self::Cpus | Self::CpuWeight => "cpu",
-            Self::Cpuset | Self::CpusetMems => "cpuset",
-            Self::PidsMax => "pids",
-            _ => "memory",
-        }
-    }
-
-    fn is_set(self, limits: &Limits) -> bool {
-        match self {
-            Self::MemoryMax => limits.memory_max.is_some(),
-            Self::MemoryHigh => limits.memory_high.is_some(),
-            Self::MemoryLow => limits.memory_low.is_some(),
-            Self::MemoryMin => limits.memory_min.is_some(),
-            Self::MemorySwapMax => limits.memory_swap_max.is_some(),
-            Self::Cpus => limits.cpus.is_some(),
-            Self::CpuWeight => limits.cpu_weight.is_some(),
-            Self::Cpuset => limits.cpuset.is_some(),
-            Self::CpusetMems => limits.cpuset_mems.is_some(),
-            Self::PidsMax => limits.pids_max.is_some(),
-        }
-    }
-}
-
-/// The controllers that carry isolators.
-pub(crate) const LIMITING: [&str; 4] = ["cpuset", "cpu", "memory", "pids"];
-
 /// A pod or an app with the isolators that are still to be applied.
 struct Scope<'a> {
     name: String,
@@ -201,12 +132,6 @@ fn scopes<'a>(pod: &'a Limits, apps: &[(&str, &'a Limits)]) -> Vec<Scope<'a>> {
     let mut scopes = vec![scope("pod".into(), String::new(), pod)];
     scopes.extend(apps.iter().map(|(name, limits)| scope(format!("app.{name}"), app_group(name), limits)));
     scopes
-}
-
-/// Whether the isolators of a pod need this controller.
-#[must_use]
-pub(crate) fn needs(controller: &str, limits: &[&Limits]) -> bool {
-    Key::ALL.into_iter().any(|key| key.controller() == controller && limits.iter().any(|l| key.is_set(l)))
 }
 
 /// Where a controller is.

@@ -4,6 +4,7 @@
 //! is missing is an error. No verdict is given here.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
@@ -14,7 +15,7 @@ use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::launch;
 use crate::manifest;
 use crate::plan::{self, Request};
-use crate::spec::{Limits, Spec};
+use crate::spec::{AppSpec, Limits, Spec};
 use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
 
 /// What this host has.
@@ -141,20 +142,22 @@ fn has_kill(v2: &Hierarchy) -> bool {
 const PLAIN: &str =
     "version = 1\n[pod]\nname = \"doctor\"\n[app.doctor]\nrootfs = \"/\"\nexec = [\"/bin/true\"]\n";
 
-/// Each one is asked of the same host alone; the host was looked at with the eyes of a spec that wants them all.
+/// Each one is asked of the same host alone; the host was looked at with the eyes of a spec whose apps want one each.
 fn isolators() -> anyhow::Result<Vec<Isolator>> {
     let plain = manifest::read(PLAIN).spec.context("cannot read doctor's own manifest")?;
     let set = |numbers: &[u32]| NumberSet(numbers.iter().copied().collect());
-    let with =
-        |limits: Limits| Spec { pod: crate::spec::PodSpec { limits, ..plain.pod.clone() }, ..plain.clone() };
-    let everything =
-        wanted(set(&[0]), set(&[0])).into_iter().fold(Limits::default(), |all, (_, one)| both(all, one));
-    let host = probe(&with(everything), DriverChoice::Cgroupfs)?;
+    let app = plain.apps.first().context("doctor's own manifest has no app")?;
+    let with = |limits: Vec<Limits>| {
+        let apps = limits.into_iter().map(|limits| AppSpec { limits, ..app.clone() }).collect();
+        Spec { apps, ..plain.clone() }
+    };
+    let all = wanted(set(&[0]), set(&[0])).into_iter().map(|(_, limits)| limits).collect();
+    let host = probe(&with(all), DriverChoice::Cgroupfs)?;
     let (cpus, mems) = match &host.cgroups.cpuset {
         Ok(facts) => (facts.cpus.clone(), facts.mems.clone()),
         Err(_) => (set(&[0]), set(&[0])),
     };
-    let judge = |(key, limits)| Isolator { key, refused: refused(key, &with(limits), &host) };
+    let judge = |(key, limits)| Isolator { key, refused: refused(key, &with(vec![limits]), &host) };
     Ok(wanted(cpus, mems).into_iter().map(judge).collect())
 }
 
@@ -166,7 +169,7 @@ fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String
         passed: Vec::new(),
     };
     let refusals = plan::resolve(spec, host, &request).err()?;
-    let wanted = format!("pod.isolators.{key}");
+    let wanted = format!("app.doctor.isolators.{key}");
     let refusal = refusals.into_iter().find(|refusal| refusal.path == wanted)?;
     let reason = refusal.message.strip_prefix(&format!("{key}: ")).unwrap_or(&refusal.message).to_owned();
     Some((reason, refusal.hint))
@@ -175,6 +178,8 @@ fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String
 /// Each isolator alone, in the order in which they are explained.
 fn wanted(cpus: NumberSet, mems: NumberSet) -> Vec<(&'static str, Limits)> {
     const BYTES: Option<Ceiling> = Some(Ceiling::At(64 << 20));
+    const CPU: Option<CpuAmount> = Some(CpuAmount(1_000_000));
+    const MS: Option<Duration> = Some(Duration::from_millis(1));
     let none = Limits::default;
     vec![
         ("memory-max", Limits { memory_max: BYTES, ..none() }),
@@ -182,28 +187,16 @@ fn wanted(cpus: NumberSet, mems: NumberSet) -> Vec<(&'static str, Limits)> {
         ("memory-low", Limits { memory_low: BYTES, ..none() }),
         ("memory-min", Limits { memory_min: BYTES, ..none() }),
         ("memory-swap-max", Limits { memory_max: BYTES, memory_swap_max: BYTES, ..none() }),
-        ("cpus", Limits { cpus: Some(CpuAmount(1_000_000)), ..none() }),
+        ("memory-zswap-max", Limits { memory_zswap_max: BYTES, ..none() }),
+        ("memory-oom-group", Limits { memory_oom_group: Some(true), ..none() }),
+        ("cpus", Limits { cpus: CPU, ..none() }),
+        ("cpu-period", Limits { cpus: CPU, cpu_period: MS, ..none() }),
+        ("cpu-burst", Limits { cpus: CPU, cpu_burst: MS, ..none() }),
         ("cpu-weight", Limits { cpu_weight: Some(CpuWeight::Weight(100)), ..none() }),
         ("cpuset", Limits { cpuset: Some(cpus), ..none() }),
         ("cpuset-mems", Limits { cpuset_mems: Some(mems), ..none() }),
         ("pids-max", Limits { pids_max: Some(Ceiling::At(64)), ..none() }),
     ]
-}
-
-fn both(one: Limits, other: Limits) -> Limits {
-    Limits {
-        memory_max: one.memory_max.or(other.memory_max),
-        memory_high: one.memory_high.or(other.memory_high),
-        memory_low: one.memory_low.or(other.memory_low),
-        memory_min: one.memory_min.or(other.memory_min),
-        memory_swap_max: one.memory_swap_max.or(other.memory_swap_max),
-        cpus: one.cpus.or(other.cpus),
-        cpu_weight: one.cpu_weight.or(other.cpu_weight),
-        cpuset: one.cpuset.or(other.cpuset),
-        cpuset_mems: one.cpuset_mems.or(other.cpuset_mems),
-        pids_max: one.pids_max.or(other.pids_max),
-        on_missing: one.on_missing,
-    }
 }
 
 #[cfg(test)]

@@ -173,6 +173,9 @@ fn absent_files(
             (None, Some(v2)) if own_v2.is_some() => (v2.own_dir(), on_v2),
             _ => continue,
         };
+        if file.is_empty() {
+            continue;
+        }
         let missing = |dir: &PathBuf| {
             dir.join(file).symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
@@ -183,19 +186,18 @@ fn absent_files(
     absent
 }
 
-/// Controller, its file on v1 and its file on v2, for the limits that are set.
+/// Controller, its file on v1 and its file on v2 (empty: that version has none), for the limits that are set.
 fn suspects(limits: &[&Limits]) -> Vec<(&'static str, &'static str, &'static str)> {
-    let mut suspects = Vec::new();
-    if limits.iter().any(|l| l.memory_swap_max.is_some()) {
-        suspects.push(("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"));
-    }
-    if limits.iter().any(|l| l.cpus.is_some()) {
-        suspects.push(("cpu", "cpu.cfs_quota_us", "cpu.max"));
-    }
-    if limits.iter().any(|l| l.cpu_weight == Some(CpuWeight::Idle)) {
-        suspects.push(("cpu", "cpu.idle", "cpu.idle"));
-    }
-    suspects
+    type Row = (fn(&Limits) -> bool, (&'static str, &'static str, &'static str));
+    const ROWS: [Row; 6] = [
+        (|l| l.memory_swap_max.is_some(), ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max")),
+        (|l| l.memory_zswap_max.is_some(), ("memory", "", "memory.zswap.max")),
+        (|l| l.memory_oom_group.is_some(), ("memory", "", "memory.oom.group")),
+        (|l| l.cpus.is_some(), ("cpu", "cpu.cfs_quota_us", "cpu.max")),
+        (|l| l.cpu_burst.is_some(), ("cpu", "cpu.cfs_burst_us", "cpu.max.burst")),
+        (|l| l.cpu_weight == Some(CpuWeight::Idle), ("cpu", "cpu.idle", "cpu.idle")),
+    ];
+    ROWS.into_iter().filter(|(is_set, _)| limits.iter().any(|l| is_set(l))).map(|(_, files)| files).collect()
 }
 
 #[cfg(test)]

@@ -57,7 +57,11 @@ fn all_isolators(limits: &Limits) -> Vec<(&'static str, Option<String>)> {
         ("memory-low", bytes(limits.memory_low)),
         ("memory-min", bytes(limits.memory_min)),
         ("memory-swap-max", bytes(limits.memory_swap_max)),
+        ("memory-zswap-max", bytes(limits.memory_zswap_max)),
+        ("memory-oom-group", limits.memory_oom_group.map(|all| all.to_string())),
         ("cpus", limits.cpus.map(|cpus| cpus.to_string())),
+        ("cpu-period", limits.cpu_period.map(|period| time(Grace::Limited(period)))),
+        ("cpu-burst", limits.cpu_burst.map(|burst| time(Grace::Limited(burst)))),
         ("cpu-weight", weight),
         ("cpuset", limits.cpuset.as_ref().map(|set| quoted(&set.to_string()))),
         ("cpuset-mems", limits.cpuset_mems.as_ref().map(|set| quoted(&set.to_string()))),
@@ -233,6 +237,10 @@ exit-policy = "all-exited"
 [pod.isolators]
 memory-max = "1.5GiB"
 cpus = "800m"
+cpu-period = "50ms"
+cpu-burst = "10ms"
+memory-oom-group = true
+memory-zswap-max = "1MiB"
 cpu-weight = "idle"
 pids-max = "max"
 on-missing = "ignore"

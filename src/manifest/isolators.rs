@@ -1,5 +1,7 @@
 //! The isolators of one block, of the pod or of an app, each by itself.
 
+mod time;
+
 use toml::de::DeValue;
 
 use super::rules::{self, Rule};
@@ -27,6 +29,10 @@ pub(super) fn read(owner: &Table, report: &mut Report) -> Limits {
         memory_low: size("memory-low", report),
         memory_min: size("memory-min", report),
         memory_swap_max: size("memory-swap-max", report),
+        memory_zswap_max: size("memory-zswap-max", report),
+        memory_oom_group: block.item("memory-oom-group").and_then(|item| item.boolean(report)),
+        cpu_period: block.item("cpu-period").and_then(|item| time::period(&item, report)),
+        cpu_burst: block.item("cpu-burst").and_then(|item| time::burst(&item, report)),
         cpus: block.item("cpus").and_then(|item| read_cpus(&item, report)),
         cpu_weight: block.item("cpu-weight").and_then(|item| read_weight(&item, report)),
         cpuset: block.item("cpuset").and_then(|item| read_numbers(&item, report)),
@@ -114,7 +120,7 @@ pub(super) fn source<'t>(item: &Item, report: &Report<'t>) -> &'t str {
 
 /// What two or more isolators say together, in one block and between the pod's and an app's.
 pub(super) mod together {
-    use super::{Ceiling, Item, Limits, Report, Rule, Table, rules, size, source};
+    use super::{Ceiling, Item, Limits, Report, Rule, Table, rules, size, source, time};
 
     /// A block that was read, with the table that it was read from.
     pub struct Block<'a> {
@@ -134,14 +140,22 @@ pub(super) mod together {
 
     /// Checks the pod's block, each app's, and each app's against the pod's.
     pub fn check(pod: &Block, apps: &[Block], report: &mut Report) {
-        memory_order(pod, report);
+        alone(pod, report);
         for app in apps {
-            memory_order(app, report);
+            alone(app, report);
             above_pod(pod, app, report);
             outside_cpuset(pod, app, report);
             protection(pod, app, report);
         }
         sum_of_minima(pod, apps, report);
+    }
+
+    /// What the keys of one block say together.
+    fn alone(block: &Block, report: &mut Report) {
+        memory_order(block, report);
+        if let Some(table) = &block.table {
+            time::check(block.limits, table, report);
+        }
     }
 
     fn memory_order(block: &Block, report: &mut Report) {

@@ -67,6 +67,7 @@ rules! {
     MIN_SUM "E0373" "What is guaranteed to all apps together fits into what the pod has.";
     PROTECTION_UNUSED "W0374" "An app's protection from reclaim needs one of the pod: no group protects more than its parent.";
     CPUSET_OUTSIDE "E0375" "An app's cpuset is part of the pod's.";
+    CPU_PERIOD "E0380" "A period is from 1ms to 1s, and cpus gives at least 1ms and whole microseconds in it.";
     CPU_BURST "E0381" "A burst is not above what cpus gives in one period.";
     UNIFIED "E0382" "unified holds only files of cgroup v2 that no key of its own and not podrun itself writes.";
     APP_NAME "E0401" "An app's name has 1 to 32 lower-case letters, digits and `-`.";

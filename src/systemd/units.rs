@@ -26,6 +26,8 @@ const INFINITY: u64 = u64::MAX;
 /// systemd keeps a quota as a percentage without decimals (up to version 255, with two of them since): what is finer
 /// is lost at the next daemon-reload.
 const QUOTA_STEP_US: u64 = 10_000;
+/// The kernel's least, which systemd raises a quota to.
+const QUOTA_MIN_US: u64 = 1_000;
 /// systemd's period when nobody sets one.
 const QUOTA_PERIOD_US: u64 = 100_000;
 /// Added to the time for the pod's ordered stop before systemd kills the scope.
@@ -213,11 +215,14 @@ pub fn assign(
     for of_key in settings.chunk_by(|a, b| a.key == b.key) {
         let version = of_key.first().and_then(|s| cgroup.hierarchies.get(s.hierarchy)).map(|h| h.version);
         match express(of_key, version.unwrap_or(Version::V1), pod.limits) {
-            Some(Expressed { property, shown, and_below }) if manager.properties.contains(&property.name) => {
+            Some(Expressed { property, more, shown, and_below })
+                if [&property].into_iter().chain(&more).all(|p| manager.properties.contains(&p.name)) =>
+            {
                 if and_below || needs_both(&settings, &property.name) {
                     kept.extend_from_slice(of_key);
                 }
                 assigned.properties.push(property);
+                assigned.properties.extend(more);
                 assigned.shown.extend(shown);
             }
             _ if of_key.iter().any(|s| s.key == "cpu-weight") => refuse_weight(cgroup, pod, &mut errors),
@@ -272,6 +277,8 @@ fn needs_both(settings: &[Setting], property: &str) -> bool {
 /// One isolator as a property.
 struct Expressed {
     property: Property,
+    /// What goes with it.
+    more: Vec<Property>,
     shown: Vec<Setting>,
     /// The property is coarser than what was asked for: that stays, one level below.
     and_below: bool,
@@ -285,6 +292,7 @@ fn express(settings: &[Setting], version: Version, limits: &Limits) -> Option<Ex
         ("memory-high", Version::V2) => Property::new("MemoryHigh", limit(first)?),
         ("memory-low", Version::V2) => Property::new("MemoryLow", limit(first)?),
         ("memory-min", Version::V2) => Property::new("MemoryMin", limit(first)?),
+        ("memory-zswap-max", Version::V2) => Property::new("MemoryZSwapMax", limit(first)?),
         ("memory-swap-max", Version::V2) => Property::new("MemorySwapMax", limit(first)?),
         // 0 is refused: it would forbid the first process too.
         ("pids-max", _) if first.value != "0" => Property::new("TasksMax", limit(first)?),
@@ -293,10 +301,12 @@ fn express(settings: &[Setting], version: Version, limits: &Limits) -> Option<Ex
             Property::new("AllowedMemoryNodes", Value::Bytes(mask(limits.cpuset_mems.as_ref()?)))
         }
         ("cpu-weight", _) => Property::new("CPUWeight", weight(limits.cpu_weight?, version)?),
-        ("cpus", _) => return quota(settings, limits.cpus?.0),
+        // Saving up would be in vain below a quota that cannot: then podrun holds both, below.
+        ("cpus", _) if limits.cpu_burst.is_some_and(|burst| !burst.is_zero()) => return None,
+        ("cpus", _) => return quota(settings, limits),
         _ => return None,
     };
-    Some(Expressed { property, shown: settings.to_vec(), and_below: false })
+    Some(Expressed { property, more: Vec::new(), shown: settings.to_vec(), and_below: false })
 }
 
 fn limit(setting: &Setting) -> Option<Value> {
@@ -316,19 +326,25 @@ fn weight(weight: CpuWeight, version: Version) -> Option<Value> {
 }
 
 /// CPU time per second, in whole percents, rounded up; with what the kernel then shows in the same files.
-fn quota(settings: &[Setting], amount: u64) -> Option<Expressed> {
+fn quota(settings: &[Setting], limits: &Limits) -> Option<Expressed> {
+    let amount = limits.cpus?.0;
     let rounded = amount.div_ceil(QUOTA_STEP_US).checked_mul(QUOTA_STEP_US)?;
-    let quota = rounded / (1_000_000 / QUOTA_PERIOD_US);
+    let period =
+        limits.cpu_period.map_or(Some(QUOTA_PERIOD_US), |time| u64::try_from(time.as_micros()).ok())?;
+    // As systemd counts it, with the kernel's least.
+    let quota = u64::try_from(u128::from(rounded) * u128::from(period) / 1_000_000).ok()?.max(QUOTA_MIN_US);
     let shown = settings.iter().map(|setting| {
         let reads_back = match setting.file.as_str() {
-            "cpu.max" => format!("{quota} {QUOTA_PERIOD_US}"),
-            "cpu.cfs_period_us" => QUOTA_PERIOD_US.to_string(),
+            "cpu.max" => format!("{quota} {period}"),
+            "cpu.cfs_period_us" => period.to_string(),
             _ => quota.to_string(),
         };
         Setting { value: reads_back.clone(), reads_back, ..setting.clone() }
     });
+    let own_period = limits.cpu_period.map(|_| Property::new("CPUQuotaPeriodUSec", Value::Number(period)));
     let property = Property::new("CPUQuotaPerSecUSec", Value::Number(rounded));
-    Some(Expressed { property, shown: shown.collect(), and_below: rounded != amount })
+    let more = own_period.into_iter().collect();
+    Some(Expressed { property, more, shown: shown.collect(), and_below: rounded != amount })
 }
 
 /// Bit `i % 8` of byte `i / 8` is CPU `i`.

@@ -10,7 +10,7 @@ use crate::value::{Ceiling, CpuAmount};
 const MIB: u64 = 1 << 20;
 
 fn manager() -> ManagerFacts {
-    let names = "AllowedCPUs AllowedMemoryNodes CPUQuotaPerSecUSec CPUWeight MemoryHigh MemoryLow MemoryMax MemoryMin \
+    let names = "AllowedCPUs AllowedMemoryNodes CPUQuotaPerSecUSec CPUQuotaPeriodUSec CPUWeight MemoryHigh MemoryLow MemoryMax MemoryMin \
 MemorySwapMax TasksMax";
     let properties = names.split(' ').map(str::to_owned).collect();
     ManagerFacts { version: "252".into(), root: String::new(), properties }
@@ -182,6 +182,33 @@ fn quota_that_systemd_would_round_is_rounded_up_and_exact_below() {
         assert_eq!((told.0[0].as_str(), told.1[0].as_str()), (property, shown), "{amount}");
         assert_eq!(told.2, below, "{amount}");
     }
+}
+
+#[test]
+fn period_goes_with_the_quota_and_burst_takes_both_below() {
+    let period = |ms| Some(std::time::Duration::from_millis(ms));
+    let limits = Limits { cpus: Some(CpuAmount(123_000)), cpu_period: period(20), ..Limits::default() };
+    let (properties, shown, below) = told(&unified(), &limits);
+    assert_eq!(properties, ["CPUQuotaPerSecUSec=130000", "CPUQuotaPeriodUSec=20000"]);
+    assert_eq!((shown[0].as_str(), below[0].as_str()), ("cpu.max=2600 20000", "cpu.max=2460 20000"));
+    let (properties, _, below) = told(&unified(), &Limits { cpu_burst: period(1), ..limits.clone() });
+    assert_eq!(
+        (properties.len(), below),
+        (0, vec!["cpu.max=2460 20000".into(), "cpu.max.burst=1000".into()])
+    );
+    let (properties, _, _) = told(&unified(), &Limits { cpu_burst: period(0), ..limits });
+    assert_eq!(properties.len(), 2);
+}
+
+#[test]
+fn zswap_is_a_property_since_253_and_a_file_before() {
+    let limits = Limits { memory_zswap_max: Some(Ceiling::At(MIB)), ..Limits::default() };
+    assert_eq!(told(&unified(), &limits).2, ["memory.zswap.max=1048576"]);
+    let mut newer = manager();
+    newer.properties.insert("MemoryZSwapMax".into());
+    let (plan, units) = with_manager(&unified(), &limits, &newer);
+    assert_eq!(units.unwrap().properties[0].to_string(), "MemoryZSwapMax=1048576");
+    assert!(plan.groups[0].settings.is_empty());
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod examples;
 mod exec_errors;
 mod foreground;
 mod identity;
+mod isolators;
 mod journal;
 mod json;
 mod lifecycle;

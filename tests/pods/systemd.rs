@@ -242,7 +242,7 @@ impl Drop for Frozen {
     }
 }
 
-fn version() -> u32 {
+pub fn version() -> u32 {
     let shown = systemctl(&["show", "--value", "-p", "Version"]).expect_code(0).stdout;
     let digits: String = shown.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap()

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::cgroup::place::GroupFacts;
@@ -142,6 +143,50 @@ fn every_limit_on_a_unified_host() {
     ];
     assert_eq!(text(&plan, "app-web"), expected);
     assert!(text(&plan, "").is_empty() && text(&plan, "supervisor").is_empty());
+}
+
+/// cpu-period, cpu-burst, memory-zswap-max and memory-oom-group.
+fn later() -> Limits {
+    Limits {
+        cpus: Some(CpuAmount(500_000)),
+        cpu_period: Some(Duration::from_millis(20)),
+        cpu_burst: Some(Duration::from_millis(5)),
+        memory_zswap_max: Some(Ceiling::At(MIB + 1)),
+        memory_oom_group: Some(true),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn burst_follows_the_quota_in_the_authors_period() {
+    let plan = one(&later(), &unified("cpu memory", true)).unwrap();
+    let expected =
+        [":memory.zswap.max=1048577", ":memory.oom.group=1", ":cpu.max=10000 20000", ":cpu.max.burst=5000"];
+    assert_eq!(text(&plan, "app-web"), expected);
+    assert_eq!(plan.groups[2].settings[0].reads_back, "1048576");
+    let lenient = Limits { on_missing: OnMissing::Ignore, ..later() };
+    let plan = one(&lenient, &hybrid()).unwrap();
+    let expected = ["cpu:cpu.cfs_period_us=20000", "cpu:cpu.cfs_quota_us=10000", "cpu:cpu.cfs_burst_us=5000"];
+    assert_eq!(text(&plan, "app-web"), expected);
+    let noted: Vec<&str> = plan.not_enforced.iter().map(|noted| noted.key.as_str()).collect();
+    assert_eq!(noted, ["memory-zswap-max", "memory-oom-group"]);
+    // One process at a time is what v1 does anyway.
+    let one_by_one = Limits { memory_oom_group: Some(false), ..Limits::default() };
+    assert_eq!(text(&one(&one_by_one, &hybrid()).unwrap(), "app-web"), [""; 0]);
+}
+
+#[test]
+fn file_that_this_kernel_lacks_is_told() {
+    for (file, key) in [
+        ("memory.zswap.max", "memory-zswap-max"),
+        ("memory.oom.group", "memory-oom-group"),
+        ("cpu.max.burst", "cpu-burst"),
+    ] {
+        let facts = Facts { absent_files: [file.to_owned()].into(), ..unified("cpu memory", true) };
+        let expected =
+            format!("app.web: {key}: this kernel has no `{file}`; remove it, or set on-missing = \"ignore\"");
+        assert_eq!(message(&later(), &facts), expected);
+    }
 }
 
 #[test]

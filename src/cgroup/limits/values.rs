@@ -3,6 +3,8 @@
 //! Facts and traps of each file: `docs/cgroups.md`. A value that the kernel would clamp, round or ignore without
 //! a word is an error here; the one rounding that is let through is that of bytes down to whole pages.
 
+use std::time::Duration;
+
 use super::{Facts, Key, Resolver, target, v1_cpuset};
 use crate::cgroup::plan::{Joined, Setting, Version};
 use crate::spec::Limits;
@@ -69,14 +71,20 @@ impl Resolver<'_> {
                 let file = if v1 { "memory.limit_in_bytes" } else { "memory.max" };
                 Ok(self.memory(key, limits.memory_max, file, slot))
             }
-            Key::MemoryHigh | Key::MemoryLow | Key::MemoryMin if v1 => {
-                Err(Cannot::Enforce("cgroup v1 has no such limit".into(), REMOVE.into()))
-            }
+            Key::MemoryHigh | Key::MemoryLow | Key::MemoryMin if v1 => no_such_thing(key, limits),
             Key::MemoryHigh => Ok(self.memory(key, limits.memory_high, "memory.high", slot)),
             Key::MemoryLow => Ok(self.memory(key, limits.memory_low, "memory.low", slot)),
             Key::MemoryMin => Ok(self.memory(key, limits.memory_min, "memory.min", slot)),
             Key::MemorySwapMax => self.swap(limits, slot),
+            Key::MemoryZswapMax | Key::MemoryOomGroup if v1 => no_such_thing(key, limits),
+            Key::MemoryZswapMax => self.present("memory.zswap.max", || {
+                self.memory(key, limits.memory_zswap_max, "memory.zswap.max", slot)
+            }),
+            Key::MemoryOomGroup => self.oom_group(limits, slot),
             Key::Cpus => self.cpus(index, limits, slot),
+            // A part of the quota's own file or files.
+            Key::CpuPeriod => Ok(Vec::new()),
+            Key::CpuBurst => self.cpu_burst(limits, slot),
             Key::CpuWeight => self.cpu_weight(limits, slot),
             Key::Cpuset | Key::CpusetMems => self.cpuset(index, key, limits, slot),
             Key::PidsMax => pids(limits, slot),
@@ -111,9 +119,22 @@ impl Resolver<'_> {
         Ok(self.memory(Key::MemorySwapMax, Some(Ceiling::At(limit)), file, slot))
     }
 
+    fn oom_group(&self, limits: &Limits, slot: &Slot<'_>) -> Result<Vec<Setting>, Cannot> {
+        const FILE: &str = "memory.oom.group";
+        let value = if limits.memory_oom_group == Some(true) { "1" } else { "0" };
+        self.present(FILE, || vec![slot.set(Key::MemoryOomGroup, FILE, value.to_owned())])
+    }
+
+    /// What may be saved up. Behind the quota, which it may not be above.
+    fn cpu_burst(&self, limits: &Limits, slot: &Slot<'_>) -> Result<Vec<Setting>, Cannot> {
+        let file = if slot.is_v1() { "cpu.cfs_burst_us" } else { "cpu.max.burst" };
+        let burst = limits.cpu_burst.unwrap_or_default().as_micros().to_string();
+        self.present(file, || vec![slot.set(Key::CpuBurst, file, burst)])
+    }
+
     fn cpus(&self, index: usize, limits: &Limits, slot: &Slot<'_>) -> Result<Vec<Setting>, Cannot> {
         let Some(amount) = limits.cpus.map(|amount| amount.0) else { return Ok(Vec::new()) };
-        let (quota, period) = quota(amount);
+        let (quota, period) = quota(amount, limits.cpu_period);
         if quota > CPU_QUOTA_MAX {
             let reason = format!("{} CPUs are more than the kernel can count", amount / 1_000_000);
             return Err(Cannot::Mean(reason, "remove it".into()));
@@ -227,6 +248,18 @@ impl Resolver<'_> {
     }
 }
 
+/// What cgroup v1 does not know. That one process is killed and not all is what it does anyway.
+fn no_such_thing(key: Key, limits: &Limits) -> Result<Vec<Setting>, Cannot> {
+    match (key, limits.memory_oom_group) {
+        (Key::MemoryOomGroup, Some(false)) => Ok(Vec::new()),
+        (Key::MemoryOomGroup, _) => {
+            let reason = "cgroup v1 has no `memory.oom.group`, it kills one process at a time";
+            Err(Cannot::Enforce(reason.into(), REMOVE.into()))
+        }
+        _ => Err(Cannot::Enforce("cgroup v1 has no such limit".into(), REMOVE.into())),
+    }
+}
+
 /// Why a key has no value.
 enum Cannot {
     /// This host cannot enforce it: reason and hint.
@@ -254,7 +287,12 @@ fn pids(limits: &Limits, slot: &Slot<'_>) -> Result<Vec<Setting>, Cannot> {
 
 /// Quota and period in microseconds for an amount in millionths of a CPU. The default period of 100 ms serves
 /// unless the quota would be below the kernel's least (1 ms) or no whole number; then 1 s gives the exact ratio.
-fn quota(amount: u64) -> (u64, u64) {
+/// A period that the author has chosen is kept; the manifest's reader has seen that it gives whole microseconds.
+fn quota(amount: u64, period: Option<Duration>) -> (u64, u64) {
+    if let Some(period) = period.and_then(|period| u64::try_from(period.as_micros()).ok()) {
+        let quota = u128::from(amount) * u128::from(period) / 1_000_000;
+        return (u64::try_from(quota).unwrap_or(u64::MAX), period);
+    }
     if amount >= 10_000 && amount.is_multiple_of(10) { (amount / 10, 100_000) } else { (amount, 1_000_000) }
 }
 
@@ -316,9 +354,18 @@ mod tests {
             (9_990, (9_990, 1_000_000)),
         ];
         for (amount, (q, p)) in cases {
-            assert_eq!(quota(amount), (q, p), "{amount}");
+            assert_eq!(quota(amount, None), (q, p), "{amount}");
             assert_eq!(u128::from(q) * 1_000_000, u128::from(amount) * u128::from(p));
             assert!(q >= 1000);
+        }
+    }
+
+    #[test]
+    fn quota_is_counted_in_the_authors_period() {
+        let cases =
+            [(500_000, 20, (10_000, 20_000)), (1, 1000, (1, 1_000_000)), (2_000_000, 1, (2_000, 1_000))];
+        for (amount, period_ms, expected) in cases {
+            assert_eq!(quota(amount, Some(Duration::from_millis(period_ms))), expected, "{amount}");
         }
     }
 

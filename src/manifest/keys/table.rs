@@ -89,10 +89,26 @@ pub static KEYS: &[Key] = &[
         .about("The limit of swap alone, not of the sum of memory and swap.")
         .rule("cgroup v1 limits the sum: podrun adds, and needs memory-max")
         .files("memory.memsw.limit_in_bytes", "memory.swap.max", "MemorySwapMax="),
+    key("@.isolators.memory-zswap-max", Bytes, "no limit", "\"64MiB\"")
+        .about("The limit of compressed memory that waits to be swapped.")
+        .rule("cgroup v2 only")
+        .files("", "memory.zswap.max", "MemoryZSwapMax="),
+    key("@.isolators.memory-oom-group", Boolean, "false", "true")
+        .about("Whether running out of memory kills all processes of the group instead of one.")
+        .rule("cgroup v2 only; stage1 is spared")
+        .files("", "memory.oom.group", ""),
     key("@.isolators.cpus", Cpus, "no limit", "1.5")
         .about("CPU time per time; 1.5 is one CPU and a half.")
         .rule("from 0.001 to 8192, in steps of a millionth")
         .files("cpu.cfs_quota_us, cpu.cfs_period_us", "cpu.max", "CPUQuota="),
+    key("@.isolators.cpu-period", Duration, "\"100ms\", \"1s\" for small or odd amounts", "\"20ms\"")
+        .about("The time in which cpus is counted: a shorter one means shorter waits, and more of them.")
+        .rule("from 1ms to 1s; needs cpus, which must give at least 1ms and whole microseconds in it")
+        .files("cpu.cfs_period_us", "cpu.max", "CPUQuotaPeriodSec="),
+    key("@.isolators.cpu-burst", Duration, "\"0s\"", "\"50ms\"")
+        .about("CPU time that may be saved up and used beyond cpus.")
+        .rule("not above cpus in one period (100ms when cpu-period is not there)")
+        .files("cpu.cfs_burst_us", "cpu.max.burst", ""),
     key("@.isolators.cpu-weight", Weight, "100", "200")
         .about("The share of CPU time when CPUs are contended; \"idle\" only runs when nothing else wants to.")
         .rule("from 1 to 10000, or \"idle\"")
@@ -112,17 +128,6 @@ pub static KEYS: &[Key] = &[
     key("@.isolators.on-missing", Choice(&["error", "ignore"]), "\"error\"", "\"ignore\"")
         .about("What to do with a limit of this block that the host cannot enforce: refuse to start, or go without.")
         .rule("with \"ignore\" `podrun status` says what is not enforced"),
-    later("@.isolators.memory-zswap-max", Bytes, "no limit", "\"64MiB\"")
-        .about("The limit of compressed memory that waits to be swapped.")
-        .files("", "memory.zswap.max", "MemoryZSwapMax="),
-    later("@.isolators.memory-oom-group", Boolean, "true for apps, false for the pod", "true")
-        .about("Whether running out of memory kills all processes of the group instead of one.")
-        .rule("podrun does it itself on cgroup v1")
-        .files("", "memory.oom.group", ""),
-    later("@.isolators.cpu-burst", Duration, "\"0s\"", "\"50ms\"")
-        .about("CPU time that may be saved up and used beyond cpus.")
-        .rule("not above cpus in one period of 100ms")
-        .files("cpu.cfs_burst_us", "cpu.max.burst", ""),
     later("@.isolators.io-weight", Integer(1, 10_000), "100", "200")
         .about("The share of a disk when it is contended.")
         .rule("from 1 to 10000")

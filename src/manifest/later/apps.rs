@@ -5,15 +5,12 @@ use super::super::problem::Problem;
 use super::super::rules;
 use super::super::tree::{Item, Report, Table, ValueRules};
 use super::{PATH, app_tables, probes};
-use crate::spec::Grace;
-use crate::value::{Refusal, duration, nearest, place, quoted, size};
+use crate::value::{Refusal, nearest, place, quoted, size};
 
 const SECCOMP: ValueRules = ValueRules::both(rules::SECCOMP);
 const SECRET: ValueRules = ValueRules::both(rules::SECRET);
 const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
 const RATE: ValueRules = ValueRules::both(rules::RATE);
-/// The period of a CPU quota, in microseconds, where cpus leaves the choice.
-const PERIOD_US: u64 = 100_000;
 
 pub(super) fn check(root: &Table, report: &mut Report) {
     let tables = app_tables(root);
@@ -138,9 +135,6 @@ fn check_log(log: &Table, report: &mut Report) {
 }
 
 fn check_isolators(block: &Table, report: &mut Report) {
-    if let Some(burst) = block.item("cpu-burst") {
-        check_burst(&burst, block.item("cpus"), report);
-    }
     for item in block.table("io-max").map(|table| table.items()).unwrap_or_default() {
         let named = Item { span: item.key_span.clone(), ..item.clone() };
         named.accept(report, PATH, place::absolute(item.key));
@@ -157,31 +151,6 @@ fn check_isolators(block: &Table, report: &mut Report) {
     for item in block.table("unified").map(|table| table.items()).unwrap_or_default() {
         check_unified(&item, report);
     }
-}
-
-/// The kernel takes a burst up to the quota of one period.
-fn check_burst(burst: &Item, cpus: Option<Item>, report: &mut Report) {
-    let time = burst.value.as_str().and_then(|text| duration::parse(text).ok());
-    let Some(Grace::Limited(time)) = time.filter(|time| *time != Grace::Limited(std::time::Duration::ZERO))
-    else {
-        return;
-    };
-    let Some(cpus) = cpus else {
-        let problem = burst.problem(&rules::CPU_BURST, "cpu-burst has no effect without cpus");
-        report.add(problem.help("there is nothing to save up where CPU time is not limited"));
-        return;
-    };
-    let mut quiet = Report::new(report.text, 0);
-    let Some(amount) = super::isolators::read_cpus(&cpus, &mut quiet) else { return };
-    let quota_us = u128::from(amount.0) * u128::from(PERIOD_US) / 1_000_000;
-    if time.as_micros() <= quota_us {
-        return;
-    }
-    let quota = std::time::Duration::from_micros(u64::try_from(quota_us).unwrap_or(u64::MAX));
-    let shown = (duration::show(Grace::Limited(time)), duration::show(Grace::Limited(quota)));
-    let message =
-        format!("cpu-burst ({}) is above what cpus gives in a period ({} of 100ms)", shown.0, shown.1);
-    report.add(burst.problem(&rules::CPU_BURST, message).related(cpus.span, "cpus is here"));
 }
 
 fn check_unified(item: &Item, report: &mut Report) {

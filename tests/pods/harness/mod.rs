@@ -10,7 +10,7 @@ pub mod text;
 mod turn;
 mod wait;
 
-pub use driver::below_systemd;
+pub use driver::{below_systemd, name as driver_name};
 pub use lab::Lab;
 pub use process::{Ended, Running, copy_program, spawn};
 pub use text::{app, pod};

@@ -19,6 +19,19 @@ pub fn alloc(bytes: u64, hold: bool) -> Outcome {
     if hold { pause() } else { Ok(()) }
 }
 
+/// The same in a child, which is waited for.
+pub fn child_alloc(bytes: u64) -> Outcome {
+    match sys::fork() {
+        Ok(0) => {
+            let _ = alloc(bytes, false);
+            sys::exit_now(0);
+        }
+        Ok(child) => sys::wait_for(child),
+        Err(errno) => return Err(errno),
+    }
+    Ok(())
+}
+
 /// Burns CPU for so many seconds of wall time and prints the CPU time that it got, in thousandths of it.
 pub fn spin(seconds: f64) -> Outcome {
     let (begin, end) = (Instant::now(), Duration::from_secs_f64(seconds));

@@ -56,6 +56,7 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "mounted" => look::mounted(text(arguments, 0)),
         "alloc" => act::alloc(number(arguments, 0), false),
         "alloc-hold" => act::alloc(number(arguments, 0), true),
+        "child-alloc" => act::child_alloc(number(arguments, 0)),
         "spin" => act::spin(decimal(arguments, 0)),
         "fork-bomb" => act::fork_bomb(),
         "orphans" => act::orphans(number(arguments, 0)),

@@ -1,0 +1,366 @@
+//! Every isolator in the kernel: a table that says of each key what stands in which file and which property, held
+//! against the kernel in every lane, and printed as docs/isolators.md.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use podrun_abi::event::{End, OomLevel};
+
+use crate::harness::{Lab, app, below_systemd, driver_name, pod, require};
+
+/// One key with a value, and what the kernel shows for it.
+struct Row {
+    key: &'static str,
+    /// In TOML.
+    asked: &'static str,
+    /// Files of cgroup v2 with their texts.
+    v2: &'static [(&'static str, &'static str)],
+    /// Files of cgroup v1; none: that version has no such thing.
+    v1: &'static [(&'static str, &'static str)],
+    /// What `systemctl show` says of the pod's slice.
+    systemd: Option<Property>,
+}
+
+/// A property of the slice, and where it is one: elsewhere the file is podrun's, below the scope.
+struct Property {
+    name: &'static str,
+    shown: &'static str,
+    on_v1: bool,
+    /// The first version of systemd that has it.
+    since: u32,
+}
+
+const fn property(name: &'static str, shown: &'static str) -> Property {
+    Property { name, shown, on_v1: true, since: 0 }
+}
+
+const fn on_v2_only(name: &'static str, shown: &'static str) -> Property {
+    Property { name, shown, on_v1: false, since: 0 }
+}
+
+const MIB_64: &str = "67108864";
+
+/// All that can be asked for at once.
+const TABLE: &[Row] = &[
+    Row {
+        key: "memory-max",
+        asked: "\"64MiB\"",
+        v2: &[("memory.max", MIB_64)],
+        v1: &[("memory.limit_in_bytes", MIB_64)],
+        systemd: Some(property("MemoryMax", MIB_64)),
+    },
+    Row {
+        key: "memory-high",
+        asked: "\"48MiB\"",
+        v2: &[("memory.high", "50331648")],
+        v1: &[],
+        systemd: Some(on_v2_only("MemoryHigh", "50331648")),
+    },
+    Row {
+        key: "memory-low",
+        asked: "\"16MiB\"",
+        v2: &[("memory.low", "16777216")],
+        v1: &[],
+        systemd: Some(on_v2_only("MemoryLow", "16777216")),
+    },
+    Row {
+        key: "memory-min",
+        asked: "\"8MiB\"",
+        v2: &[("memory.min", "8388608")],
+        v1: &[],
+        systemd: Some(on_v2_only("MemoryMin", "8388608")),
+    },
+    Row {
+        key: "memory-swap-max",
+        asked: "\"32MiB\"",
+        v2: &[("memory.swap.max", "33554432")],
+        v1: &[("memory.memsw.limit_in_bytes", "100663296")],
+        systemd: Some(on_v2_only("MemorySwapMax", "33554432")),
+    },
+    Row {
+        key: "memory-zswap-max",
+        asked: "\"4MiB\"",
+        v2: &[("memory.zswap.max", "4194304")],
+        v1: &[],
+        systemd: Some(Property { since: 253, ..on_v2_only("MemoryZSwapMax", "4194304") }),
+    },
+    Row { key: "memory-oom-group", asked: "true", v2: &[("memory.oom.group", "1")], v1: &[], systemd: None },
+    Row {
+        key: "cpus",
+        asked: "0.5",
+        v2: &[("cpu.max", "10000 20000")],
+        v1: &[("cpu.cfs_quota_us", "10000")],
+        systemd: Some(property("CPUQuotaPerSecUSec", "500ms")),
+    },
+    Row {
+        key: "cpu-period",
+        asked: "\"20ms\"",
+        v2: &[("cpu.max", "10000 20000")],
+        v1: &[("cpu.cfs_period_us", "20000")],
+        systemd: Some(property("CPUQuotaPeriodUSec", "20ms")),
+    },
+    Row {
+        key: "cpu-weight",
+        asked: "200",
+        v2: &[("cpu.weight", "200")],
+        v1: &[("cpu.shares", "2048")],
+        systemd: Some(property("CPUWeight", "200")),
+    },
+    Row {
+        key: "cpuset",
+        asked: "\"0\"",
+        v2: &[("cpuset.cpus", "0")],
+        v1: &[("cpuset.cpus", "0")],
+        systemd: Some(on_v2_only("AllowedCPUs", "0")),
+    },
+    Row {
+        key: "cpuset-mems",
+        asked: "\"0\"",
+        v2: &[("cpuset.mems", "0")],
+        v1: &[("cpuset.mems", "0")],
+        systemd: Some(on_v2_only("AllowedMemoryNodes", "0")),
+    },
+    Row {
+        key: "pids-max",
+        asked: "40",
+        v2: &[("pids.max", "40")],
+        v1: &[("pids.max", "40")],
+        systemd: Some(property("TasksMax", "40")),
+    },
+];
+
+/// In a pod of its own: with it podrun holds the quota too.
+const BURST: &[Row] = &[
+    Row {
+        key: "cpus",
+        asked: "0.25",
+        v2: &[("cpu.max", "25000 100000")],
+        v1: &[("cpu.cfs_quota_us", "25000"), ("cpu.cfs_period_us", "100000")],
+        systemd: None,
+    },
+    Row {
+        key: "cpu-burst",
+        asked: "\"10ms\"",
+        v2: &[("cpu.max.burst", "10000")],
+        v1: &[("cpu.cfs_burst_us", "10000")],
+        systemd: None,
+    },
+];
+
+/// In a pod of its own: it stands in the place of a number.
+const IDLE: &[Row] = &[Row {
+    key: "cpu-weight",
+    asked: "\"idle\"",
+    v2: &[("cpu.idle", "1")],
+    v1: &[("cpu.idle", "1")],
+    systemd: Some(on_v2_only("CPUWeight", "idle")),
+}];
+
+fn is_below_systemd() -> bool {
+    driver_name() == "systemd"
+}
+
+/// The pod's own group, in which the file is: its slice, where that has the property.
+fn own_group(lab: &Lab, row: &Row, controller: &str) -> PathBuf {
+    let own = lab.pod_group(controller, "");
+    let held = |p: &Property| (p.on_v1 || lab.is_unified()) && p.since <= crate::systemd::version();
+    if is_below_systemd() && row.systemd.as_ref().is_some_and(held) { own.join("../..") } else { own }
+}
+
+/// Whether this host can have it, for the pod or for an app.
+fn is_held(lab: &Lab, row: &Row, scope: &str) -> bool {
+    // systemd gives the least shares for it on v1, which is something else.
+    let is_refused = row.asked == "\"idle\"" && !lab.is_unified() && is_below_systemd() && scope == "pod";
+    !is_refused && (lab.is_unified() || !row.v1.is_empty())
+}
+
+#[track_caller]
+fn expect_files(lab: &Lab, row: &Row) {
+    let files = if lab.is_unified() { row.v2 } else { row.v1 };
+    for (file, expected) in files {
+        let controller = file.split('.').next().unwrap();
+        let own = is_held(lab, row, "pod").then(|| own_group(lab, row, controller));
+        for group in own.into_iter().chain([lab.pod_group(controller, "app-a")]) {
+            let path = group.join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert_eq!(text.trim_end(), *expected, "{} = {}: {}", row.key, row.asked, path.display());
+        }
+    }
+}
+
+#[track_caller]
+fn expect_property(lab: &Lab, row: &Row) {
+    let Some(property) = row.systemd.as_ref().filter(|_| is_below_systemd()) else { return };
+    if (lab.is_unified() || property.on_v1) && property.since <= crate::systemd::version() {
+        let wanted = ["show", "machine-one.slice", "--value", "-p", property.name];
+        let shown = Command::new("systemctl").args(wanted).output().expect("systemctl");
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert_eq!(shown.trim_end(), property.shown, "{}", property.name);
+    }
+}
+
+/// A pod and an app that ask for everything, and what came of it.
+fn expect_all(table: &[Row]) {
+    let Some(lab) = Lab::open() else { return };
+    let keys: String = table.iter().map(|row| format!("{} = {}\n", row.key, row.asked)).collect();
+    let keys = format!("on-missing = \"ignore\"\n{keys}");
+    let own = format!("[app.a.isolators]\n{keys}");
+    let manifest =
+        pod("one", &format!("[pod.isolators]\n{keys}"), &[app("a", "say up ; on-term 0 ; pause", &own)]);
+    let running = lab.start(&manifest);
+    running.wait_for("up");
+    let status = lab.call(&["status", "one"]).expect_code(0).stdout;
+    let inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
+    for row in table {
+        expect_files(&lab, row);
+        expect_property(&lab, row);
+        for scope in ["pod", "app.a"] {
+            let told = format!("  {scope} {}:", row.key);
+            assert!(is_held(&lab, row, scope) != status.contains(&told), "{told}\n{status}");
+        }
+    }
+    for limit in inspected["limits"].as_array().expect("limits") {
+        assert!(limit["kernel"].is_string(), "{limit}");
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+}
+
+#[test]
+pub fn every_isolator_is_in_its_file_in_the_kernel() {
+    expect_all(TABLE);
+}
+
+#[test]
+pub fn burst_is_beside_the_quota_that_it_exceeds() {
+    expect_all(BURST);
+}
+
+#[test]
+pub fn idle_is_in_its_file() {
+    expect_all(IDLE);
+}
+
+mod below {
+    #[test]
+    fn every_isolator_is_in_its_file_in_the_kernel() {
+        super::below_systemd(super::every_isolator_is_in_its_file_in_the_kernel);
+    }
+
+    #[test]
+    fn burst_is_beside_the_quota_that_it_exceeds() {
+        super::below_systemd(super::burst_is_beside_the_quota_that_it_exceeds);
+    }
+
+    #[test]
+    fn idle_is_in_its_file() {
+        super::below_systemd(super::idle_is_in_its_file);
+    }
+}
+
+const PAGE: &str = "docs/isolators.md";
+
+const HEAD: &str = "\
+# Isolators in the kernel
+
+Every isolator with a value, and what stands in which file for it. A test makes this page
+(`tests/pods/isolators.rs`), and the same test sets each of them for a pod and an app and reads the files and properties
+in every lane: v1 on hybrid hosts, v2 on unified ones, without systemd and below it.
+[cgroups.md](cgroups.md) says why, [manifest.md](manifest.md) what the keys mean.
+
+The files are those of an app and, without systemd, of the pod. Below systemd the pod's value is a property of its slice,
+and the same file of the slice's group; `v2` behind it: on cgroup2 only, else in podrun's own group below. A `-`: there is
+none, and on v1 such a limit is refused.
+
+| key | asked | cgroup v2 | cgroup v1 | property of the pod's slice |
+| --- | --- | --- | --- | --- |
+";
+
+fn line(row: &Row) -> String {
+    let files = |files: &[(&str, &str)]| match files {
+        [] => "-".to_owned(),
+        some => some.iter().map(|(file, text)| format!("`{file}` = `{text}`")).collect::<Vec<_>>().join(", "),
+    };
+    let property = row.systemd.as_ref().map_or("-".to_owned(), |p| {
+        let only = if p.on_v1 { "" } else { ", v2" };
+        let since = if p.since > 0 { format!(", since systemd {}", p.since) } else { String::new() };
+        format!("`{}={}`{only}{since}", p.name, p.shown)
+    });
+    format!(
+        "| `{}` | `{}` | {} | {} | {property} |\n",
+        row.key,
+        row.asked.replace('|', "\\|"),
+        files(row.v2),
+        files(row.v1)
+    )
+}
+
+/// What it says was held against the kernel by the tests above.
+#[test]
+fn page_of_isolators_is_the_table() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let rows = [TABLE, BURST, IDLE].into_iter().flatten();
+    let page: String = std::iter::once(HEAD.to_owned()).chain(rows.map(line)).collect();
+    if std::env::var_os("PODRUN_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&place, page).unwrap();
+        return;
+    }
+    let written = std::fs::read_to_string(&place).unwrap_or_default();
+    assert!(
+        written == page,
+        "{PAGE} is not what the table says: PODRUN_UPDATE_GOLDEN=1 writes it anew\n{page}"
+    );
+}
+
+/// No isolator is left out of the table.
+#[test]
+fn table_has_every_isolator_that_works() {
+    let listed =
+        Command::new(crate::harness::bin_dir().join("podrun")).args(["explain", "pod.isolators"]).output();
+    let listed = String::from_utf8(listed.expect("podrun").stdout).unwrap();
+    let named = |line: &str| line.strip_prefix("  ").and_then(|l| l.split(' ').next().map(str::to_owned));
+    let working = listed.split("\n\n").find(|part| part.contains("memory-max")).unwrap_or_default();
+    for key in working.lines().filter_map(named).filter(|key| !key.is_empty() && key != "on-missing") {
+        let rows = [TABLE, BURST, IDLE].into_iter().flatten();
+        assert!(rows.into_iter().any(|row| row.key == key), "`{key}` is in no table");
+    }
+}
+
+/// Its main process waits, a child of it is the hog: with the group all of them go, else the child alone.
+#[test]
+fn memory_oom_group_takes_the_whole_app() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = Lab::open_alone() else { return };
+    let hog = |keys: &str| {
+        let words = "child-alloc 100000000 ; say lived";
+        app(
+            "a",
+            words,
+            &format!("[app.a.isolators]\nmemory-max = \"32MiB\"\nmemory-swap-max = \"0\"\n{keys}"),
+        )
+    };
+    let ended = lab.run(&pod("one", "", &[hog("memory-oom-group = true\n")])).expect_code(137);
+    assert!(!ended.stdout.contains("lived"), "{ended}");
+    assert_eq!(lab.outcome("a").oom, Some(OomLevel::App));
+    lab.call(&["rm", "one"]).expect_code(0);
+    let ended = lab.run(&pod("one", "", &[hog("")])).expect_code(0);
+    assert!(ended.stdout.contains("lived"), "{ended}");
+}
+
+/// stage1 lives to tell it.
+#[test]
+fn memory_oom_group_of_the_pod_takes_all_apps_and_spares_stage1() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = Lab::open_alone() else { return };
+    let keys = "exit-policy = \"all-exited\"\n[pod.isolators]\nmemory-max = \"48MiB\"\nmemory-swap-max = \"0\"\nmemory-oom-group = true\n";
+    let apps = [app("calm", "say up ; pause", ""), app("hog", "alloc 100000000", "depends-on = [\"calm\"]")];
+    lab.run(&pod("one", keys, &apps));
+    let killed = End::Signaled { signal: libc::SIGKILL, core: false };
+    for name in ["calm", "hog"] {
+        assert_eq!((lab.outcome(name).end, lab.outcome(name).oom), (killed, Some(OomLevel::Pod)), "{name}");
+    }
+}
