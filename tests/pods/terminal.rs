@@ -144,6 +144,7 @@ fn tables_fit_a_window_of_80_columns() {
         }
     }
     lab.call(&["stop", &name]).expect_code(0);
+    lab.wait_until_empty();
 }
 
 /// What podrun shows on a terminal of this width.
