@@ -195,7 +195,7 @@ with Even Better TOML or tombi where it is.")]
 }
 
 /// Run a pod
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   podrun run shop.toml
@@ -337,7 +337,7 @@ pub enum ListFormat {
 }
 
 /// Say what is wrong with manifests, and start nothing
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   podrun check shop.toml
@@ -367,7 +367,7 @@ pub struct CheckArgs {
 }
 
 /// Say what `run` would do on this host
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   podrun plan shop.toml
@@ -394,7 +394,7 @@ pub struct PlanArgs {
 }
 
 /// Show in which order the apps start, and why
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   podrun graph shop.toml

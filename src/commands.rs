@@ -42,6 +42,8 @@ use crate::pod::status::Status;
 use crate::pod::{Address, Pod, gc as undo};
 use crate::value::Refusal;
 
+pub use run::service::enter as enter_service;
+
 /// Does what was typed and returns the exit code.
 ///
 /// # Errors

@@ -14,6 +14,10 @@ use podrun::{commands, output};
 
 /// The whole program, called by [`entry`]; returns its exit code.
 fn run() -> u8 {
+    if let Err(error) = commands::enter_service() {
+        output::write_stderr(&error::text(&error));
+        return EXIT_PODRUN_FAILED;
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let passes_codes_on = cli::passes_codes_on(&arguments);
     match cli::parse(&arguments) {

@@ -4,6 +4,7 @@
 
 pub mod clone3;
 pub mod detach;
+pub mod environment;
 pub mod listen;
 pub mod memfd;
 pub mod mount;

@@ -5,7 +5,7 @@
 //! units into being and proves that they are what the plan says, [`dirs`] does what systemd leaves out on v1.
 //! Nothing of that runs unless the plan names units: a start without systemd opens no connection. [`service`] is about a
 //! pod in a `.service`, for which nobody is asked, and [`notify`] says there how the pod is;
-//! [`unit_file`] writes such a unit (pure).
+//! [`unit_file`] writes such a unit (pure). [`transient`] has the launcher of `run -d` executed in a service.
 
 mod connection;
 mod dirs;
@@ -14,6 +14,7 @@ pub mod manager;
 pub mod notify;
 pub mod scope;
 pub mod service;
+pub mod transient;
 pub mod unit_file;
 pub mod units;
 mod wire;

@@ -1,20 +1,22 @@
 //! `podrun run`: from a manifest to an exit code.
 //!
-//! In the foreground this process stays with the pod. With `-d` a daemon does, and this process waits until
-//! the pod is up or has failed, so that `run -d` tells the truth.
+//! In the foreground this process stays with the pod. With `-d` a daemon does, below systemd the process of a service
+//! ([`service`]), and this process waits until the pod is up or has failed, so that `run -d` tells the truth.
 
 mod before;
+pub mod service;
 
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
 use super::load::{self, Loaded};
 use super::waiting;
 use crate::cli::pods::Condition;
-use crate::cli::{Globals, RunArgs, TextFormat};
+use crate::cli::{Driver, Globals, RunArgs, TextFormat};
 use crate::error::{self, EXIT_PODRUN_FAILED, Note};
 use crate::launch::{self, Launched};
 use crate::monitor::intent::Signals;
@@ -59,6 +61,11 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
         return Err(anyhow!("cannot start pod `{name}`: only root can make its namespaces and groups"))
             .hint("run it with sudo; `podrun check` and `podrun plan` work without root");
     }
+    if let Some(caller) = service::caller() {
+        // Whatever was typed: the caller has seen that this is the driver.
+        let args = RunArgs { driver: Driver::Systemd, ..args.clone() };
+        return Ok(daemon(globals, &args, &loaded, (Vec::new(), caller)));
+    }
     let passed = listen::take()?;
     if args.replace {
         before::replace(globals, args, &loaded, names(&passed))?;
@@ -66,8 +73,14 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
     if !args.detach {
         return start(globals, args, &loaded, (passed, None));
     }
+    let condition = args.wait.unwrap_or(Condition::Ready);
+    if let Some(plan) = before::plan_of_service(globals, args, &loaded, &passed)? {
+        let input = (args.manifest == Path::new("-")).then_some(loaded.source.manifest());
+        let context = || format!("cannot start pod `{}`", plan.pod);
+        return await_report(service::start(&plan, input).with_context(context)?, condition);
+    }
     match detach::double_fork()? {
-        Side::Caller(reader) => await_report(reader, args.wait.unwrap_or(Condition::Ready)),
+        Side::Caller(reader) => await_report(reader, condition),
         Side::Daemon(writer) => std::process::exit(daemon(globals, args, &loaded, (passed, writer)).into()),
     }
 }
@@ -192,8 +205,9 @@ fn watch(
     if daemon.is_none() {
         sink = sink.through(journal_lines(args, plan));
     }
-    // With -d it was the caller that somebody has started.
-    let manager = if daemon.is_none() { Notifier::from_environment() } else { None };
+    // With -d it was the caller that somebody has started, unless that has had a service made for us.
+    let manager =
+        if daemon.is_none() || service::is_main_process() { Notifier::from_environment() } else { None };
     let notices = Notices::new(manager, plan.stop_timeout_ms);
     let mut teller = Teller::new(dir, Status::new(names), daemon, notices).telling(Journal::of(plan));
     let terms = Terms {

@@ -95,6 +95,14 @@ impl Root {
         Ok(())
     }
 
+    /// Whether a pod may have this name now. Only [`Root::create`] can keep it so.
+    ///
+    /// # Errors
+    /// The pod that has it.
+    pub fn check_free(&self, name: &str) -> Result<()> {
+        self.named(name).filter(Pod::is_alive).map_or(Ok(()), |holder| refuse_name(name, &holder))
+    }
+
     /// Makes the directory of a pod with a fresh id and gives it the name, in one step for everybody else.
     /// The record of an ended pod of the same name stays, under its id; see [`super::gc::settle_name`] for
     /// what else it may have left.
@@ -105,9 +113,7 @@ impl Root {
         self.make_directories()?;
         // Held from the first mkdir on, so that an embryo found by somebody who holds it has no maker any more.
         let _names = self.lock_names()?;
-        if let Some(holder) = self.named(name).filter(Pod::is_alive) {
-            return refuse_name(name, &holder);
-        }
+        self.check_free(name)?;
         for _ in 0..ATTEMPTS {
             let Some(embryo) = PodDir::make_embryo(self, name)? else { continue };
             return match self.publish(&embryo, name) {

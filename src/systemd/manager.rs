@@ -127,8 +127,12 @@ impl Manager {
     /// A property of a scope: `ControlGroup` is its group as `/proc/PID/cgroup` shows it, `Result` is `success` or
     /// why it failed.
     pub(super) fn scope_property(&mut self, scope: &str, name: &str) -> anyhow::Result<String> {
-        let path: OwnedObjectPath = self.call(manager("GetUnit"), &scope)?.body()?;
-        self.get(path.as_str(), "org.freedesktop.systemd1.Scope", name)
+        self.unit_property(scope, "org.freedesktop.systemd1.Scope", name)
+    }
+
+    fn unit_property(&mut self, unit: &str, interface: &str, name: &str) -> anyhow::Result<String> {
+        let path: OwnedObjectPath = self.call(manager("GetUnit"), &unit)?.body()?;
+        self.get(path.as_str(), interface, name)
     }
 
     /// Starts a transient unit, with others that come into being beside it, and waits for the end of its job.
@@ -151,6 +155,42 @@ impl Manager {
             self.call(bus("RemoveMatch"), &JOBS)?;
         }
         started
+    }
+
+    /// Asks for a transient unit, and lets [`Manager::failure`] say what becomes of it.
+    ///
+    /// # Errors
+    /// [`Refused`] in the chain when systemd answered with an error.
+    pub(super) fn begin(&mut self, (unit, properties): &Unit<'_>) -> anyhow::Result<Wait> {
+        if self.connection.is_bus() {
+            self.call(bus("AddMatch"), &JOBS)?;
+        }
+        let others: [Unit<'_>; 0] = [];
+        let answer = self.call(manager("StartTransientUnit"), &(unit, "fail", properties, &others[..]))?;
+        let job: OwnedObjectPath = answer.body()?;
+        let mut wait = Wait::default();
+        // An end that has been told already is among the signals that are kept.
+        wait.started(job.to_string());
+        Ok(wait)
+    }
+
+    /// Why the job of [`Manager::begin`] has failed, as far as has been told, without waiting.
+    ///
+    /// # Errors
+    /// The connection is gone: nothing will be told any more.
+    pub(super) fn failure(&mut self, unit: &str, wait: &mut Wait) -> anyhow::Result<Option<anyhow::Error>> {
+        loop {
+            let signal = match self.connection.signal(Instant::now()) {
+                Err(error) if timed_out(&error) => return Ok(None),
+                signal => signal?,
+            };
+            if signal.interface == MANAGER && signal.member == "JobRemoved" {
+                let (_, path, _, result): (u32, OwnedObjectPath, String, String) = signal.body()?;
+                if let Some(Outcome::Failed(result)) = wait.removed(path.as_str(), &result) {
+                    return Ok(Some(self.failed(unit, &result)));
+                }
+            }
+        }
     }
 
     fn start_and_wait(
@@ -191,7 +231,9 @@ impl Manager {
     }
 
     fn failed(&mut self, unit: &str, result: &str) -> anyhow::Error {
-        let why = self.scope_property(unit, "Result").ok().filter(|why| !why.is_empty() && why != "success");
+        let kind = if unit.ends_with(".service") { "Service" } else { "Scope" };
+        let why = self.unit_property(unit, &format!("org.freedesktop.systemd1.{kind}"), "Result");
+        let why = why.ok().filter(|why| !why.is_empty() && why != "success");
         let why = why.map_or_else(String::new, |why| format!(" (the unit's result is `{why}`)"));
         anyhow!("its job ended `{result}`, expected `done`{why}")
     }

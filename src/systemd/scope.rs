@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::dirs;
-use super::manager::{Manager, Told, encoded, is_refusal};
-use super::units::{Property, UnitPlan, Value};
+use super::manager::{Manager, Told, UnitState, encoded, is_refusal};
+use super::units::{DESCRIPTION, Property, UnitPlan, Value};
 use crate::cgroup::hierarchy::membership;
 use crate::cgroup::plan::{CgroupPlan, Joined, Setting, Version};
 use crate::error::Note;
@@ -188,9 +188,12 @@ fn start(manager: &mut Manager, plan: &UnitPlan, cgroup: &CgroupPlan, pid: i32) 
     let mut scope = scope_properties(manager, plan, pid);
     let mut slice = slice_properties(plan);
     let deadline = Instant::now() + GOING;
-    // A slice that is there only because something is in it counts as new to systemd, and would get our limits.
-    if manager.unit_state(&plan.slice)?.is_some() {
-        make_room(manager, plan, deadline)?;
+    // A slice that is there only because something is in it counts as new to systemd, and would get our limits. That is
+    // right where it is this launcher that is in it.
+    let slice_now = manager.unit_state(&plan.slice)?;
+    let is_of_a_pod = |state: &UnitState| state.description.starts_with(DESCRIPTION);
+    if slice_now.is_some_and(|state| is_of_a_pod(&state) || !is_within(plan, cgroup)) {
+        make_room(manager, [plan.scope.as_str(), &plan.slice], deadline)?;
     }
     let settled = || is_placed(cgroup, pid).unwrap_or(false);
     loop {
@@ -198,7 +201,7 @@ fn start(manager: &mut Manager, plan: &UnitPlan, cgroup: &CgroupPlan, pid: i32) 
         let started = manager.start(&(&plan.scope, encoded(&scope)), &others, &settled);
         let Err(error) = started else { return Ok(()) };
         if is_refusal(&error, "org.freedesktop.systemd1.UnitExists") {
-            make_room(manager, plan, deadline)?;
+            make_room(manager, [plan.scope.as_str(), &plan.slice], deadline)?;
         } else if !(drop_optional(&error, &mut scope) || drop_optional(&error, &mut slice)) {
             return Err(error);
         }
@@ -237,7 +240,7 @@ fn slice_properties(plan: &UnitPlan) -> Vec<Property> {
 const OPTIONAL: [&str; 4] = ["OOMPolicy", "CollectMode", "StopWhenUnneeded", "Controller"];
 
 /// Drops the property that systemd does not know or does not set, by the name in its answer. `true`: try again.
-fn drop_optional(error: &anyhow::Error, properties: &mut Vec<Property>) -> bool {
+pub(super) fn drop_optional(error: &anyhow::Error, properties: &mut Vec<Property>) -> bool {
     const REFUSALS: [&str; 2] =
         ["org.freedesktop.DBus.Error.PropertyReadOnly", "org.freedesktop.DBus.Error.UnknownProperty"];
     if !REFUSALS.iter().any(|name| is_refusal(error, name)) {
@@ -251,8 +254,12 @@ fn drop_optional(error: &anyhow::Error, properties: &mut Vec<Property>) -> bool 
 }
 
 /// A unit of our name is there already. One that has failed or is going makes room; a living one is somebody's.
-fn make_room(manager: &mut Manager, plan: &UnitPlan, deadline: Instant) -> anyhow::Result<()> {
-    for unit in [&plan.scope, &plan.slice] {
+pub(super) fn make_room<'a>(
+    manager: &mut Manager,
+    units: impl IntoIterator<Item = &'a str>,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    for unit in units {
         let Some(state) = manager.unit_state(unit)? else { continue };
         match state.active.as_str() {
             "failed" | "inactive" => manager.reset_failed(unit)?,
@@ -286,6 +293,13 @@ fn tracking(cgroup: &CgroupPlan) -> anyhow::Result<&Joined> {
     let v2 = cgroup.hierarchies.iter().find(|joined| joined.version == Version::V2);
     v2.or_else(|| cgroup.hierarchies.iter().find(is_named))
         .context("the plan joins no hierarchy of systemd's")
+}
+
+/// Whether this process is in the pod's slice itself, as the service that `run -d` has made.
+fn is_within(plan: &UnitPlan, cgroup: &CgroupPlan) -> bool {
+    let own = tracking(cgroup).and_then(|joined| place(joined, std::process::id().cast_signed()));
+    let slice = format!("/{}/", plan.slice);
+    own.is_ok_and(|own| own.contains(&slice))
 }
 
 fn is_placed(cgroup: &CgroupPlan, pid: i32) -> anyhow::Result<bool> {
@@ -339,9 +353,11 @@ fn stop(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(1);
+    // It goes with our own service then, as nothing else needs it.
+    let keeps_slice = is_within(plan, cgroup);
     loop {
         let mut left = None;
-        for unit in [&plan.scope, &plan.slice] {
+        for unit in [&plan.scope, &plan.slice].into_iter().take(if keeps_slice { 1 } else { 2 }) {
             let Some(state) = manager.unit_state(unit)? else { continue };
             // By its name it may be a later pod's.
             if state.description != plan.description {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use zbus::Variant;
+use zbus::{Array, Variant};
 
 use crate::cgroup::limits::{Facts, LimitError};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
@@ -30,6 +30,8 @@ const QUOTA_STEP_US: u64 = 10_000;
 const QUOTA_MIN_US: u64 = 1_000;
 /// systemd's period when nobody sets one.
 const QUOTA_PERIOD_US: u64 = 100_000;
+/// How the description of every unit begins that has a pod's limits or processes.
+pub const DESCRIPTION: &str = "podrun pod ";
 /// Added to the time for the pod's ordered stop before systemd kills the scope.
 const STOP_MARGIN_US: u64 = 10_000_000;
 /// What `Delegate=yes` hands down on cgroup2, in every version since 244.
@@ -108,6 +110,15 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// `au`
     Numbers(Vec<u32>),
+    /// `as`
+    Texts(Vec<String>),
+    /// `a(sasb)`: one command, whose failure counts.
+    Command {
+        /// The program, absolute.
+        path: String,
+        /// Its whole `argv`.
+        argv: Vec<String>,
+    },
 }
 
 impl Value {
@@ -118,6 +129,8 @@ impl Value {
             Self::Text(text) => text.as_str().into(),
             Self::Bytes(bytes) => bytes.clone().into(),
             Self::Numbers(numbers) => numbers.clone().into(),
+            Self::Texts(texts) => texts.clone().into(),
+            Self::Command { path, argv } => Array::from(vec![(path.as_str(), argv.clone(), false)]).into(),
         }
     }
 }
@@ -132,6 +145,8 @@ impl fmt::Display for Property {
             Value::Text(text) => write!(f, "{text}"),
             Value::Bytes(bytes) => bytes.iter().rev().try_for_each(|byte| write!(f, "{byte:02x}")),
             Value::Numbers(numbers) => write!(f, "{numbers:?}"),
+            Value::Texts(texts) => write!(f, "{texts:?}"),
+            Value::Command { argv, .. } => write!(f, "{argv:?}"),
         }
     }
 }
@@ -159,6 +174,12 @@ pub struct PodFacts<'a> {
 #[must_use]
 pub fn slice_name(pod: &str) -> String {
     format!("machine-{}.slice", escape(pod))
+}
+
+/// The service in which the launcher of `run -d` runs.
+#[must_use]
+pub fn launcher_name(pod: &str) -> String {
+    format!("podrun-{pod}.service")
 }
 
 /// What a unit's name may hold stays as it is (systemd.unit(5)).
@@ -247,7 +268,7 @@ fn named(assigned: Assigned, manager: &ManagerFacts, pod: &PodFacts<'_>) -> Unit
     UnitPlan {
         slice_group: slice_group(manager, &slice),
         scope: format!("podrun-{}.scope", pod.id),
-        description: format!("podrun pod {} ({})", pod.name, pod.id),
+        description: format!("{DESCRIPTION}{} ({})", pod.name, pod.id),
         properties: assigned.properties,
         shown: assigned.shown,
         stop_timeout_us: pod

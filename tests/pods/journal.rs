@@ -59,7 +59,7 @@ fn output_of_a_detached_pod_is_in_the_journal_under_the_apps_own_groups() {
         entries(&[group(&lab, "web")]).len() == 3 && messages(&entries(&by_unit)) == ["gone"]
     });
     lab.call(&["stop", &lab.name()]).expect_code(0);
-    lab.wait_until_empty();
+    crate::detached::expect_gone(&lab);
     assert!(!lab.pod_dirs()[0].join("log").exists(), "no byte of it passes through podrun");
 
     let web = entries(&[group(&lab, "web")]);
@@ -85,7 +85,6 @@ fn output_of_a_detached_pod_is_in_the_journal_under_the_apps_own_groups() {
     assert_eq!(logs(&["--no-log-prefix", "-n", "1", &name]).lines().count(), 1);
     assert_eq!(logs(&["--since", "2031-01-01T00:00:00Z", &name]), "");
     assert_eq!(logs(&["--until", "2021-01-01T00:00:00Z", &name]), "");
-    expect_nothing_left(&lab);
 }
 
 #[test]
@@ -103,8 +102,7 @@ fn logs_follow_the_journal_to_the_pods_end_and_miss_nothing() {
     let (last, counted) = lines.split_last().unwrap();
     let expected: Vec<String> = (1..=counted.len()).map(|number| format!("line-{number}")).collect();
     assert_eq!((counted, *last), (expected.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), "bye"));
-    lab.wait_until_empty();
-    expect_nothing_left(&lab);
+    crate::detached::expect_gone(&lab);
 }
 
 /// A launcher that stands still holds up nobody.

@@ -14,6 +14,7 @@ mod commands;
 mod completion;
 mod confinement;
 mod cpu_shares;
+mod detached;
 mod examples;
 mod exec_errors;
 mod foreground;

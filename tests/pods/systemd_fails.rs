@@ -195,3 +195,27 @@ fn launcher_that_is_killed_while_it_waits_leaves_no_process() {
     lab.wait_until_empty();
     let _ = lab.call(&["gc"]);
 }
+
+/// The service of `run -d`, which is asked for before anything of the pod is. Where the namespaces of PID 1 cannot be
+/// looked at, as in a container, there is none.
+#[test]
+fn service_of_a_detached_pod_that_does_not_start_is_an_error() {
+    let Some(lab) = crate::systemd::open() else { return };
+    let path = lab.manifest(&pod("one", LIMITS, &[app("a", "say executed", "")]));
+    let table = [
+        (Fault::Ends("failed"), "cannot start unit `podrun-one.service`: its job ended `failed`"),
+        (
+            Fault::Refuses("org.freedesktop.DBus.Error.AccessDenied", "not you"),
+            "cannot create unit `podrun-one.service`",
+        ),
+        (Fault::BusDies, "cannot create unit `podrun-one.service`"),
+    ];
+    for (number, (fault, words)) in table.into_iter().enumerate() {
+        let dir = lab.path(&format!("bus-{number}"));
+        std::fs::create_dir(&dir).unwrap();
+        let fake = Fake::start(&dir, &[Rule::start(".service", fault)]);
+        let mut command = lab.podrun(&["run", "-d", "--driver", "systemd", path.to_str().unwrap()]);
+        let ended = Running::spawn(command.env("DBUS_SYSTEM_BUS_ADDRESS", fake.address())).wait();
+        expect_refused(&lab, ended, &["cannot start pod `one`", words]);
+    }
+}

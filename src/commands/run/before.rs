@@ -8,12 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::super::{load, stop};
+use super::service;
 use crate::cli::{Globals, RunArgs};
 use crate::commands::{self, load::Loaded};
 use crate::error::Note;
 use crate::output::write_stdout;
-use crate::plan::{Request, Started};
+use crate::plan::{self, Plan, Request, Started};
 use crate::pod::root::Root;
+use crate::sockets::Named;
 
 /// Stands for the id of a pod that is not made.
 const NO_ID: &str = "ID";
@@ -37,6 +39,30 @@ pub fn dry_run(globals: &Globals, args: &RunArgs, loaded: &Loaded) -> Result<u8>
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     write_stdout(&commands::plan::text(&plan, None))?;
     Ok(0)
+}
+
+/// The plan of a pod whose launcher is to be the process of a service; `None`: it forks away from here. Sockets that
+/// somebody has passed to this process are in it alone.
+///
+/// # Errors
+/// What this host cannot do; the name of a pod that runs.
+pub fn plan_of_service(
+    globals: &Globals,
+    args: &RunArgs,
+    loaded: &Loaded,
+    passed: &[Named],
+) -> Result<Option<Plan>> {
+    if !passed.is_empty() || !service::can_be(args.driver) {
+        return Ok(None);
+    }
+    // What there is to warn of the launcher tells.
+    let plan = load::plan(loaded, &request(args, Vec::new()), args.driver, globals.color.stderr())?;
+    if plan.driver != plan::Driver::Systemd {
+        return Ok(None);
+    }
+    let context = || format!("cannot start pod `{}`", plan.pod);
+    Root::open(&globals.root).and_then(|root| root.check_free(&plan.pod)).with_context(context)?;
+    Ok(Some(plan))
 }
 
 /// The app of `--exit-code-from` must be there.
