@@ -141,6 +141,85 @@ fn generated_unit_is_verified_by_systemd_and_runs_the_pod() {
     assert!(lab.outcome("a").stopped);
 }
 
+/// The shipped units, with the paths of the test in place of the host's.
+fn shipped(lab: &Lab, unit: &str) -> String {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(unit));
+    let text = text.unwrap().replace("/usr/bin/podrun", bin_dir().join("podrun").to_str().unwrap());
+    let text = text.replace("/etc/podrun", lab.path("etc").to_str().unwrap());
+    text.replace("/run/greeter.sock", lab.path("greeter.sock").to_str().unwrap())
+}
+
+/// Files of units that are gone at the end.
+struct Files(Vec<(PathBuf, String)>);
+
+impl Files {
+    fn write(files: &[(&str, String)]) -> Self {
+        let path = |name: &str| Path::new("/run/systemd/system").join(name);
+        for (name, text) in files {
+            std::fs::write(path(name), text).unwrap();
+        }
+        Self(files.iter().map(|(name, _)| (path(name), (*name).to_owned())).collect())
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for (path, name) in &self.0 {
+            systemctl(&["stop", name]);
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The template and the socket as they are shipped: a client's first byte starts the pod, and the template's limits are
+/// changed while it runs, as rkt's manual had it.
+#[test]
+fn shipped_units_start_the_shipped_pod_for_its_first_client() {
+    let Some(lab) = open() else { return };
+    let (service, socket) = (format!("{}@greeter.service", lab.name()), format!("{}.socket", lab.name()));
+    let template = format!("{}@.service", lab.name());
+    let root =
+        format!("[Service]\nEnvironment=PODRUN_ROOT={}\nMemoryMax=64M\nCPUWeight=50\n", lab.root().display());
+    let files = [
+        (template.as_str(), shipped(&lab, "podrun@.service") + &root),
+        (&socket, shipped(&lab, "podrun-greeter.socket").replace("podrun@greeter.service", &service)),
+    ];
+    let _files = Files::write(&files);
+    let _stopped_at_last = Stopped(&service);
+    std::fs::create_dir(lab.path("etc")).unwrap();
+    let manifest =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/greeter.toml"));
+    std::fs::write(lab.path("etc/greeter.toml"), manifest.unwrap()).unwrap();
+    let verified = Running::spawn(
+        lab.command("systemd-analyze").arg("verify").arg(format!("/run/systemd/system/{socket}")),
+    )
+    .wait();
+    assert_eq!(verified.stderr.lines().filter(|line| line.contains(&lab.name())).count(), 0, "{verified}");
+
+    systemctl(&["start", &socket]).expect_code(0);
+    let show = |what: &str| systemctl(&["show", "--value", "-p", what, &service]).stdout.trim().to_owned();
+    assert_eq!(show("ActiveState"), "inactive");
+    for _ in 0..2 {
+        assert_eq!(crate::sockets::answer_of(&lab.path("greeter.sock")), "hello from pod greeter\n");
+    }
+    wait_until("it is active", || show("ActiveState") == "active");
+    assert_eq!(show("StatusText"), "1 of 1 apps run");
+    let memory = || {
+        let files = groups(&service)
+            .into_iter()
+            .flat_map(|g| ["memory.max", "memory.limit_in_bytes"].map(|f| g.join(f)));
+        files.filter_map(|file| std::fs::read_to_string(file).ok()).collect::<String>()
+    };
+    assert_eq!(memory().trim(), (64_u64 << 20).to_string());
+    systemctl(&["set-property", "--runtime", &service, "MemoryMax=80M"]).expect_code(0);
+    wait_until("the kernel has the new limit", || memory().trim() == (80_u64 << 20).to_string());
+    systemctl(&["stop", &socket, &service]).expect_code(0);
+    assert_eq!((show("ActiveState"), show("Result")), ("inactive".into(), "success".into()));
+    wait_until("no group is left", || groups(&service).is_empty());
+    assert!(!lab.path("greeter.sock").exists());
+}
+
 /// A unit that is stopped at the end, whatever that is.
 struct Stopped<'a>(&'a str);
 

@@ -23,7 +23,7 @@ fn every_shipped_manifest_passes_check() {
         seen += 1;
         lab.call(&["check", entry.path().to_str().unwrap()]).expect_code(0);
     }
-    assert!(seen >= 4, "{seen} manifests");
+    assert!(seen >= 5, "{seen} manifests");
 }
 
 #[test]
@@ -63,4 +63,19 @@ fn orphans_leaves_no_zombie() {
     let Some(lab) = Lab::open() else { return };
     let ended = run(&lab, "orphans.toml").expect_code(0);
     assert!(ended.stdout.contains("200 orphans have ended, 0 zombies are left"), "{ended}");
+}
+
+#[test]
+fn greeter_answers_who_connects() {
+    let Some(lab) = Lab::open() else { return };
+    if !crate::harness::require::program("perl") {
+        return;
+    }
+    let path = lab.path("greeter.sock");
+    let text = std::fs::read_to_string(shipped("greeter.toml")).unwrap();
+    let running = lab.start(&text.replace("/run/greeter.sock", path.to_str().unwrap()));
+    crate::harness::wait_until("the socket is there", || path.exists());
+    assert_eq!(crate::sockets::answer_of(&path), "hello from pod greeter\n");
+    running.signal(libc::SIGTERM);
+    running.wait();
 }

@@ -37,6 +37,11 @@ fn connect(path: &Path) -> UnixStream {
     connection
 }
 
+/// What somebody who connects is told.
+pub fn answer_of(path: &Path) -> String {
+    answer(connect(path))
+}
+
 /// Sockets that nobody has any more would refuse.
 fn is_open(path: &Path) -> bool {
     !matches!(UnixStream::connect(path), Err(e) if [ErrorKind::ConnectionRefused, ErrorKind::NotFound].contains(&e.kind()))
