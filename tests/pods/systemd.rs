@@ -254,11 +254,6 @@ fn systemd_that_stands_still_for_5_s_is_waited_for_and_for_longer_is_an_error() 
     if !require::systemd() {
         return;
     }
-    if version() < 254 {
-        // Half a minute in which nothing else can run.
-        crate::harness::sys::tell("not here: this test is left to the lane with the newer systemd\n");
-        return;
-    }
     let Some(lab) = Lab::open_alone() else { return };
     let frozen = Frozen::systemd();
     let early = pod(&format!("{}-early", lab.name()), LIMITS, &[app("a", APP, OWN)]);
