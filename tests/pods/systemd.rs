@@ -1,5 +1,5 @@
 //! The systemd driver below a real systemd: the pod is in systemd's tree, and everything of systemd's works on it.
-//! CASES 1, 2, 4, 17, 21, 30, 31, 34, 36.
+//! CASES 1, 2, 4, 17, 21, 30, 31, 33, 34, 36.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -268,6 +268,31 @@ fn systemd_that_stands_still_for_5_s_is_waited_for_and_for_longer_is_an_error() 
     assert_eq!(lab.pod_dirs().len(), 1, "of the early one nothing is recorded");
     // Its calls came before those of the late one, which have been answered.
     end(&lab, late);
+}
+
+/// CASES 33: a kernel without the memory controller, as the launcher's own mount namespace shows it.
+#[test]
+fn controller_that_cgroup2_does_not_have_is_named_with_where_it_was_looked_for() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = open() else { return };
+    std::fs::write(lab.path("controllers"), "cpuset cpu io pids\n").unwrap();
+    let inner = launcher(&lab, &[], &manifest(&lab, "", &[app("a", "say started", OWN)]));
+    let mut command = lab.command("unshare");
+    command.args([
+        "-m",
+        "sh",
+        "-c",
+        "mount --bind controllers /sys/fs/cgroup/cgroup.controllers && exec \"$@\"",
+        "-",
+    ]);
+    let ended =
+        Running::spawn(command.arg(inner.get_program()).args(inner.get_args())).wait().expect_code(125);
+    assert_eq!(ended.stdout, "", "nothing started");
+    let words = ["memory-max: controller `memory`", "`/sys/fs/cgroup/cgroup.controllers`", "help: enable it"];
+    ended.expect_stderr(&words);
+    assert_eq!(lab.pod_dirs(), Vec::<PathBuf>::new());
 }
 
 /// CASES 17, from systemd's side.
