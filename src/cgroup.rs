@@ -12,5 +12,6 @@ pub mod hierarchy;
 pub mod limits;
 pub mod place;
 pub mod plan;
+pub mod pressure;
 pub mod remove;
 pub mod stats;

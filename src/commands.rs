@@ -21,6 +21,7 @@ mod ps;
 mod rm;
 mod run;
 mod schema;
+mod stats;
 mod status;
 mod stop;
 mod usage;
@@ -57,6 +58,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Explain(args) => explain::run(args),
         Command::Schema => schema::run(),
         Command::Ps(args) => ps::run(&root()?, args),
+        Command::Stats(args) => stats::run(&root()?, args),
         Command::Logs(args) => logs::run(&cli.globals, args),
         Command::Inspect(args) => inspect::run(&root()?, args),
         Command::Cat(args) => cat::run(&root()?, args),

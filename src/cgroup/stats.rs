@@ -1,4 +1,5 @@
-//! What the groups of a living pod use at the moment, by path from the plan: for `status` and its like.
+//! What the groups of a living pod use at the moment, by path from the plan: [`usage`] for `status` and its like,
+//! [`counters`] with it for `stats`.
 //!
 //! Read-only, and one number at a time: what this host does not count, or what is gone by now, is `None`.
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::events::keyed;
 use crate::cgroup::plan::{CgroupPlan, Joined, Version};
+use crate::cgroup::pressure::Pressure;
 
 /// v1 shows "no limit" as the largest number of whole pages; no machine has as much memory.
 const UNLIMITED_FROM: u64 = 1 << 62;
@@ -31,33 +33,123 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
 }
 
+/// What one group has used so far, or uses beside its [`Usage`]. What is not counted for this pod is `None`: a counter of
+/// CPU throttling and of input and output is there only where the pod joins that controller.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Counters {
+    /// For how long its quota held it up, in nanoseconds.
+    pub throttled_ns: Option<u64>,
+    /// Bytes in swap.
+    pub swap_bytes: Option<u64>,
+    /// Bytes read from disks.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks.
+    pub written_bytes: Option<u64>,
+    /// How long its tasks waited.
+    pub pressure: Pressure,
+}
+
 /// Reads what a group (`""` the pod's own, `supervisor`, `app-<name>`) uses.
 #[must_use]
 pub fn usage(plan: &CgroupPlan, group: &str) -> Usage {
-    let group = if group.is_empty() { &plan.limits_at } else { group };
-    let dir = |joined: &Joined| joined.mount_point.join(&joined.parent).join(&plan.pod_group).join(group);
-    let with = |controller: &str| {
-        plan.hierarchies
-            .iter()
-            .find(|joined| joined.controllers.iter().any(|c| c == controller))
-            .map(|joined| (joined.version, dir(joined)))
-    };
+    let place = Place::of(plan, group);
     let mut usage = Usage::default();
-    if let Some((version, dir)) = with("memory") {
+    if let Some((version, dir)) = place.with("memory") {
         memory(&mut usage, version, &dir);
     }
-    if let Some((_, dir)) = with("pids") {
+    if let Some((_, dir)) = place.with("pids") {
         usage.pids = number(&dir, "pids.current");
         usage.pids_max = number(&dir, "pids.max");
     }
-    let unified = plan.hierarchies.iter().find(|joined| joined.version == Version::V2).map(dir);
-    usage.cpu_ns = match unified {
+    usage.cpu_ns = match place.unified() {
         Some(dir) => {
             text(&dir, "cpu.stat").and_then(|text| keyed(&text, "usage_usec")).map(|used| used * 1000)
         }
-        None => with("cpuacct").and_then(|(_, dir)| number(&dir, "cpuacct.usage")),
+        None => place.with("cpuacct").and_then(|(_, dir)| number(&dir, "cpuacct.usage")),
     };
     usage
+}
+
+/// Reads the counters of a group, named as for [`usage`].
+#[must_use]
+pub fn counters(plan: &CgroupPlan, group: &str) -> Counters {
+    let place = Place::of(plan, group);
+    let throttled = place.with("cpu").and_then(|(version, dir)| {
+        let text = text(&dir, "cpu.stat")?;
+        match version {
+            Version::V1 => keyed(&text, "throttled_time"),
+            Version::V2 => keyed(&text, "throttled_usec")?.checked_mul(1000),
+        }
+    });
+    let swap = place.with("memory").and_then(|(version, dir)| match version {
+        Version::V1 => keyed(&text(&dir, "memory.stat")?, "total_swap"),
+        Version::V2 => number(&dir, "memory.swap.current"),
+    });
+    let moved = match (place.with("io"), place.with("blkio")) {
+        (Some((_, dir)), _) => text(&dir, "io.stat").map(|text| moved_v2(&text)),
+        (None, Some((_, dir))) => {
+            text(&dir, "blkio.throttle.io_service_bytes_recursive").map(|text| moved_v1(&text))
+        }
+        (None, None) => None,
+    };
+    Counters {
+        throttled_ns: throttled,
+        swap_bytes: swap,
+        read_bytes: moved.map(|(read, _)| read),
+        written_bytes: moved.map(|(_, written)| written),
+        pressure: place.unified().map(|dir| Pressure::read(&dir)).unwrap_or_default(),
+    }
+}
+
+/// `MAJ:MIN rbytes=1 wbytes=2 …`, a line for each disk.
+fn moved_v2(text: &str) -> (u64, u64) {
+    let sum = |key: &str| {
+        let words = text.split_ascii_whitespace();
+        words.filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).fold(0, u64::saturating_add)
+    };
+    (sum("rbytes="), sum("wbytes="))
+}
+
+/// `MAJ:MIN Read 1`, a line for each disk and direction; `Total 1` without a disk at the end.
+fn moved_v1(text: &str) -> (u64, u64) {
+    let sum = |direction: &str| {
+        let lines = text.lines().filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            (words.next() == Some(direction)).then(|| words.next()?.parse::<u64>().ok()).flatten()
+        });
+        lines.fold(0, u64::saturating_add)
+    };
+    (sum("Read"), sum("Write"))
+}
+
+/// A group in each hierarchy.
+struct Place<'a> {
+    plan: &'a CgroupPlan,
+    group: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn of(plan: &'a CgroupPlan, group: &'a str) -> Self {
+        Self { plan, group: if group.is_empty() { &plan.limits_at } else { group } }
+    }
+
+    fn dir(&self, joined: &Joined) -> PathBuf {
+        joined.mount_point.join(&joined.parent).join(&self.plan.pod_group).join(self.group)
+    }
+
+    fn with(&self, controller: &str) -> Option<(Version, PathBuf)> {
+        let mut all = self.plan.hierarchies.iter();
+        let joined = all.find(|joined| joined.controllers.iter().any(|c| c == controller))?;
+        Some((joined.version, self.dir(joined)))
+    }
+
+    fn unified(&self) -> Option<PathBuf> {
+        self.plan
+            .hierarchies
+            .iter()
+            .find(|joined| joined.version == Version::V2)
+            .map(|joined| self.dir(joined))
+    }
 }
 
 fn memory(usage: &mut Usage, version: Version, dir: &Path) {
@@ -82,7 +174,8 @@ fn number(dir: &Path, file: &str) -> Option<u64> {
     text(dir, file)?.trim().parse().ok()
 }
 
-fn text(dir: &Path, file: &str) -> Option<String> {
+/// A short file of the kernel's; `None`: it is not there, or not any more.
+pub(super) fn text(dir: &Path, file: &str) -> Option<String> {
     let path: PathBuf = dir.join(file);
     let mut text = String::new();
     File::open(path).ok()?.take(1 << 16).read_to_string(&mut text).ok()?;
@@ -173,5 +266,36 @@ mod tests {
         };
         let plan = plan(vec![joined(Version::V1, root.path(), &["memory", "cpuacct"])]);
         assert_eq!(usage(&plan, "app-web"), expected);
+    }
+
+    #[test]
+    fn counters_of_both_versions() {
+        let v2 = tree(&[
+            ("cpu.stat", "usage_usec 9\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1500\n"),
+            ("memory.swap.current", "4096\n"),
+            (
+                "io.stat",
+                "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n7:0 rbytes=1 wbytes=2 rios=1\n",
+            ),
+            ("cpu.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n"),
+        ]);
+        let found =
+            counters(&plan(vec![joined(Version::V2, v2.path(), &["cpu", "memory", "io"])]), "app-web");
+        let expected = [Some(1_500_000), Some(4096), Some(11), Some(22)];
+        assert_eq!([found.throttled_ns, found.swap_bytes, found.read_bytes, found.written_bytes], expected);
+        assert_eq!(found.pressure.cpu.map(|stall| stall.some_total_ns), Some(7000));
+        let v1 = tree(&[
+            ("cpu.stat", "nr_periods 3\nnr_throttled 2\nthrottled_time 1500000\n"),
+            ("memory.stat", "swap 1\ntotal_swap 4096\n"),
+            (
+                "blkio.throttle.io_service_bytes_recursive",
+                "8:0 Read 10\n8:0 Write 20\n8:0 Total 30\n7:0 Read 1\n7:0 Write 2\nTotal 33\n",
+            ),
+        ]);
+        let found =
+            counters(&plan(vec![joined(Version::V1, v1.path(), &["cpu", "memory", "blkio"])]), "app-web");
+        assert_eq!([found.throttled_ns, found.swap_bytes, found.read_bytes, found.written_bytes], expected);
+        assert!(found.pressure.is_unknown());
+        assert_eq!(counters(&plan(Vec::new()), "app-web"), Counters::default());
     }
 }

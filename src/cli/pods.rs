@@ -55,6 +55,56 @@ pub struct PsArgs {
     pub no_trunc: bool,
 }
 
+/// Show what pods and apps use, again and again
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun stats
+  podrun stats --apps
+  podrun stats shop
+  podrun stats --interval 5s shop/api shop/db
+  podrun stats --no-stream -o json | jq '.pods[] | {name, cpu_percent, memory_current_bytes}'
+
+Columns:
+  CPU        of the time since the last look; 100% is one CPU
+  THROTTLED  of the same time, how long the quota of `cpus` held it up; of each CPU, so that it can be more than 100%
+  MEMORY     in use, the limit, the most that ever was in use, and what is in swap
+  IO         read from and written to disks, where a limit has them counted
+  PRESSURE   of the last 10 s, how long some task waited for cpu, memory or io
+  A column without any value is left out.
+
+Without a pod: those that run, until Ctrl-C. With one: until it has ended.")]
+pub struct StatsArgs {
+    /// Names or ids; all pods that run
+    #[arg(value_name = "POD[/APP]")]
+    pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name, requires = "pods")]
+    pub apps_of_pods: Vec<String>,
+    /// A line for each app as well, as there is when a pod is named
+    #[arg(long)]
+    pub apps: bool,
+    /// Once, after one interval
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Time between two looks
+    #[arg(short, long, value_name = "DUR", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// text, or json: one JSON text on a line for each look
+    #[arg(short, long, visible_alias = "format", default_value = "text", hide_possible_values = true)]
+    pub output: TextFormat,
+    /// Names in full and no line broken, however wide the terminal is
+    #[arg(long)]
+    pub no_trunc: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match grace(text)? {
+        Grace::Limited(time) if time >= Duration::from_millis(100) => Ok(time),
+        _ => Err("expected at least 100ms, and an end".to_owned()),
+    }
+}
+
 /// What `ps --filter` asks of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {

@@ -1,4 +1,4 @@
-//! `logs`, `inspect`, `cat`, `graph`, `wait`, `doctor`, and the waiting and filtering flags of `status` and `ps`.
+//! `stats`, `logs`, `inspect`, `cat`, `graph`, `wait`, `doctor`, and the waiting and filtering flags of `status` and `ps`.
 
 use crate::harness::{Lab, Running, app, pod, slowness, wait_until};
 
@@ -380,4 +380,44 @@ fn run_detached_can_wait_for_the_end() {
     lab.call(&["run", "-d", "--wait=exited", "--timeout=100ms", path]).expect_code(124);
     lab.call(&["run", "--wait", path]).expect_code(125);
     lab.wait_until_empty();
+}
+
+#[test]
+fn stats_show_what_pods_and_apps_use_until_they_end() {
+    let Some(lab) = Lab::open() else { return };
+    let apps = [
+        app("busy", "say up ; spin 1000", "isolators.cpus = \"20%\"\nisolators.memory-max = \"32MiB\""),
+        app("idle", "on-term 0 ; pause", ""),
+    ];
+    detached(&lab, &pod("bg", "", &apps));
+    let once = lab.call(&["stats", "--no-stream", "-o", "json", "bg"]).expect_code(0).json();
+    let of = |pointer: &str| once.pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {once}"));
+    assert_eq!((of("/schema"), of("/pods/0/name")), (&1.into(), &"bg".into()));
+    assert_eq!((of("/pods/0/apps/0/name"), of("/pods/0/apps/1/name")), (&"busy".into(), &"idle".into()));
+    let number = |pointer: &str| of(pointer).as_f64().unwrap();
+    // Never more than its quota, and of a busy machine perhaps less.
+    let busy = number("/pods/0/apps/0/cpu_percent");
+    assert!(busy > 0.5 && busy < 30.0, "{once}");
+    assert!(number("/pods/0/cpu_percent") > 0.5 && number("/pods/0/apps/1/cpu_percent") < busy, "{once}");
+    assert!(number("/pods/0/apps/0/cpu_throttled_ns") > 0.0);
+    assert_eq!(number("/pods/0/apps/0/memory_max_bytes"), f64::from(32 << 20));
+    assert!(number("/pods/0/memory_current_bytes") >= number("/pods/0/apps/0/memory_current_bytes"));
+
+    let all = lab.call(&["stats", "--no-stream", "-i", "100ms"]).expect_code(0).stdout;
+    let lines: Vec<&str> = all.lines().collect();
+    assert!(
+        lines[0].starts_with("POD/APP  CPU ") && lines[1].starts_with("bg ") && lines.len() == 2,
+        "{all}"
+    );
+    let one = lab.call(&["stats", "--no-stream", "-i", "100ms", "bg/busy"]).expect_code(0).stdout;
+    assert!(one.contains("\nbg/busy ") && one.contains(" 32 MiB ") && one.lines().count() == 2, "{one}");
+
+    let stream = Running::spawn(&mut lab.podrun(&["stats", "-i", "100ms", "--apps", "bg"]));
+    stream.wait_for("bg/idle");
+    stop(&lab, "bg");
+    let told = stream.wait().expect_code(0).stdout;
+    assert!(!told.contains('\u{1b}'), "no terminal, and so nothing is cleared: {told}");
+    lab.call(&["stats", "bg"]).expect_code(3).expect_stderr(&["cannot look at pod `bg`", "not running"]);
+    lab.call(&["stats", "none"]).expect_code(4);
+    lab.call(&["stats", "-i", "1ms"]).expect_code(2).expect_stderr(&["at least 100ms"]);
 }

@@ -132,6 +132,7 @@ fn tables_fit_a_window_of_80_columns() {
         ("ps --apps".to_owned(), vec![&name, &long, &other]),
         (format!("status {name}"), vec![&long, &other]),
         (format!("graph {}", path.display()), vec![&long, &other]),
+        (format!("stats --no-stream -i 100ms {name}"), vec![&long, &other]),
     ] {
         let shown = in_window_of_80_columns(&lab, &command);
         expect_80_columns(&shown);
