@@ -8,6 +8,7 @@ use podrun_abi::boot::Boot;
 use podrun_abi::control::{Reply, Request};
 use podrun_abi::event::Record;
 use podrun_abi::handover::Handover;
+use podrun_abi::notice::{Notice, STATUS_BYTES_MAX};
 use serde_json::{from_slice, to_vec};
 
 macro_rules! round_trip {
@@ -25,6 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
     round_trip!(Request, bytes);
     round_trip!(Reply, bytes);
     round_trip!(Record, bytes);
+    let notice = Notice::parse(bytes);
+    assert!(notice.status.is_none_or(|status| status.len() <= STATUS_BYTES_MAX));
     let mut status = Status::new(vec!["app".to_owned()]);
     for record in bytes.split(|&b| b == b'\n').filter_map(|line| from_slice::<Record>(line).ok()) {
         status.apply(&record);

@@ -15,6 +15,7 @@ pub mod event;
 pub mod executable;
 pub mod failure;
 pub mod handover;
+pub mod notice;
 
 /// The version of every type in this crate. Launcher and stage1 are installed together; a mismatch is refused.
 pub const VERSION: u32 = 1;
