@@ -276,6 +276,7 @@ fn boot_pod(plan: &Plan, dir: &PodDir) -> Pod {
         exit_policy: plan.exit_policy,
         stop_timeout_ms: plan.stop_timeout_ms,
         machine: plan.units.as_ref().map(|_| plan.uuid()),
+        watchdog_us: plan.watchdog_us,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::manifest::rules::{self, Rule};
 use crate::spec::{AppSpec, Grace, Spec};
 use crate::systemd::units::{self, PodFacts, UnitPlan};
 use crate::systemd::{ServicePlan, service};
+use environment::Around;
 
 pub use output::{Output, Started};
 pub use sockets::SocketPlan;
@@ -95,6 +96,9 @@ pub struct Plan {
     pub stop_timeout_ms: Option<u64>,
     /// Every group and every file.
     pub cgroup: CgroupPlan,
+    /// How often the service manager wants to hear of podrun, in microseconds, and podrun of the apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_us: Option<u64>,
     /// The units that systemd makes, when it is the driver.
     #[serde(default)]
     pub units: Option<UnitPlan>,
@@ -168,6 +172,8 @@ pub struct Request {
     pub started: Started,
     /// The names of the sockets that the service manager passes, in their order.
     pub passed: Vec<String>,
+    /// How often the service manager wants to hear of podrun, in microseconds; `None`: it does not.
+    pub watchdog_us: Option<u64>,
 }
 
 /// Why this host cannot run it: one key of the manifest and one reason.
@@ -205,10 +211,11 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     let mut apps = Vec::with_capacity(order.len());
     for (position, &index) in order.iter().enumerate() {
         let app = &spec.apps[index];
-        let after = order::positions(&order[..position], &spec.apps, app);
+        let positions = |names| order::positions(&order[..position], &spec.apps, names);
         match resolve_app(app, spec, host, request, root_index(&mut roots, app)) {
             Ok(mut planned) => {
-                planned.policy.after = after;
+                planned.policy.after = positions(&app.depends_on);
+                planned.policy.after_ready = positions(&app.needs_ready);
                 apps.push(planned);
             }
             Err(reasons) => refusals.extend(reasons),
@@ -238,6 +245,7 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
         labels: spec.pod.labels.clone(),
         exit_policy: spec.pod.exit_policy,
         stop_timeout_ms: milliseconds(spec.pod.stop_timeout),
+        watchdog_us: request.watchdog_us,
         has_journal: host.has_journal,
         cgroup,
         units: made_by.units,
@@ -312,8 +320,9 @@ fn resolve_app(
         return Err(vec![no_overlay(&app.name, reason)]);
     }
     let who = identity::resolve(app, facts)?;
-    let names = (pod_name(spec, request), uuid(&request.id, host.boot_id.as_deref().unwrap_or_default()));
-    let env = environment::resolve(app, (names.0, &names.1), &who, host)?;
+    let uuid = uuid(&request.id, host.boot_id.as_deref().unwrap_or_default());
+    let pod = Around { pod: pod_name(spec, request), uuid: &uuid, watchdog_us: request.watchdog_us };
+    let env = environment::resolve(app, &pod, &who, host)?;
     Ok(AppPlan {
         name: app.name.clone(),
         argv: app.exec.clone(),
@@ -326,6 +335,8 @@ fn resolve_app(
         output: Output::default(),
         policy: Policy {
             after: Vec::new(),
+            after_ready: Vec::new(),
+            notify: app.ready_notify,
             essential: app.essential,
             success: app.success.clone(),
             stop_signal: app.stop_signal,

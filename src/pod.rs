@@ -24,11 +24,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
+use serde::Deserialize;
+
 use plan::PlanRecord;
 use record::{PodRecord, Unreadable};
 use status::json::Identity;
 use status::{Liveness, Status};
 
+use crate::output::printable;
 use crate::value::Refusal;
 
 /// Eight hexadecimal digits, random: whatever the host sees of a pod is named by them.
@@ -178,9 +181,36 @@ impl Pod {
         let apps = self.plan().map(|plan| plan.apps.into_iter().map(|app| app.name).collect());
         let mut status = Status::new(apps.unwrap_or_default());
         let unread = events::each(&self.path.join(dir::EVENTS), |record| status.apply(&record));
+        if status.apps.iter().any(|app| app.ready.is_some()) {
+            self.read_words(&mut status);
+        }
         status.conclude(liveness, &unread);
         status
     }
+}
+
+impl Pod {
+    /// What the apps say of themselves, which is no part of the account; the launcher keeps the last of it.
+    fn read_words(&self, status: &mut Status) {
+        let Ok(bytes) = record::read_bytes(&self.path.join(dir::STATUS)) else { return };
+        let Ok(kept) = serde_json::from_slice::<Kept>(&bytes) else { return };
+        for app in &mut status.apps {
+            let words = kept.apps.iter().find(|kept| kept.name == app.name);
+            app.says = words.and_then(|kept| kept.status_text.as_deref()).map(printable);
+        }
+    }
+}
+
+/// What `status.json` has that the account has not.
+#[derive(Deserialize)]
+struct Kept {
+    apps: Vec<KeptApp>,
+}
+
+#[derive(Deserialize)]
+struct KeptApp {
+    name: String,
+    status_text: Option<String>,
 }
 
 /// Whether somebody holds the lock exclusively. The probe is a shared lock on an open file description of its

@@ -139,6 +139,10 @@ pub struct AppSpec {
     pub success: Vec<Success>,
     /// Names of apps that must have been started before.
     pub depends_on: Vec<String>,
+    /// Those of `depends_on` that must also be ready.
+    pub needs_ready: Vec<String>,
+    /// It says by itself when it is ready. Default false: it is ready when it was started.
+    pub ready_notify: bool,
     /// The app's own isolators.
     pub limits: Limits,
     /// Who keeps its output.

@@ -118,6 +118,7 @@ fn manifest_page() -> String {
         ("THE POD: [pod]", "pod."),
         ("LIMITS: [pod.isolators] AND [app.NAME.isolators]", "@.isolators."),
         ("AN APP: [app.NAME]", "app.*."),
+        ("ITS READINESS: [app.NAME.ready]", "app.*.ready."),
         ("ITS OUTPUT: [app.NAME.log]", "app.*.log."),
         ("A SOCKET OF AN APP: [socket.NAME]", "socket.*."),
     ] {

@@ -304,7 +304,8 @@ mod tests {
             ("app.web.isolators", "  cpu-weight "),
             ("volume", "  size "),
             ("app.mount", "  target "),
-            ("app.ready", "  start-period "),
+            ("app.ready", "  notify "),
+            ("app.ready", " start-period,"),
         ] {
             let text = explain(what).unwrap();
             assert!(text.contains(expected), "{what}:\n{text}");

@@ -14,7 +14,7 @@ use crate::manifest::overrides::Overrides;
 use crate::output::table::Table;
 use crate::output::{terminal_width, write_stderr, write_stdout};
 use crate::pod::root::Root;
-use crate::spec::Spec;
+use crate::spec::{AppSpec, Spec};
 
 /// Prints the graph of a manifest or a pod.
 ///
@@ -61,7 +61,9 @@ fn text(spec: &Spec, width_max: Option<usize>) -> String {
     order.sort_by_key(|&index| steps[index]);
     for index in order {
         let app = &spec.apps[index];
-        let after = if app.depends_on.is_empty() { "-".to_owned() } else { app.depends_on.join(", ") };
+        let after = app.depends_on.iter().map(|name| format!("{name}{}", condition(app, name, " (ready)")));
+        let after = after.collect::<Vec<_>>().join(", ");
+        let after = if after.is_empty() { "-".to_owned() } else { after };
         let failure = if app.essential { "ends the pod" } else { "is only told" };
         table.row(vec![steps[index].to_string(), app.name.clone(), after, failure.to_owned()]);
     }
@@ -77,7 +79,8 @@ fn dot(spec: &Spec) -> String {
         let _ = writeln!(out, "  \"{}\"{style};", app.name);
     }
     for (before, after) in edges(spec) {
-        let _ = writeln!(out, "  \"{before}\" -> \"{after}\";");
+        let label = condition(after, before, " [label=ready]");
+        let _ = writeln!(out, "  \"{before}\" -> \"{}\"{label};", after.name);
     }
     out + "}\n"
 }
@@ -91,13 +94,19 @@ fn mermaid(spec: &Spec) -> String {
         let _ = writeln!(out, "  a{index}{open}\"{}\"{close}", app.name);
     }
     for (before, after) in edges(spec) {
-        let _ = writeln!(out, "  a{} --> a{}", number(before), number(after));
+        let label = condition(after, before, "|ready|");
+        let _ = writeln!(out, "  a{} -->{label} a{}", number(before), number(&after.name));
     }
     out
 }
 
-fn edges(spec: &Spec) -> impl Iterator<Item = (&str, &str)> {
-    spec.apps.iter().flat_map(|app| app.depends_on.iter().map(|before| (before.as_str(), app.name.as_str())))
+fn edges(spec: &Spec) -> impl Iterator<Item = (&str, &AppSpec)> {
+    spec.apps.iter().flat_map(|app| app.depends_on.iter().map(move |before| (before.as_str(), app)))
+}
+
+/// The word where `app` waits until `before` is ready.
+fn condition<'a>(app: &AppSpec, before: &str, word: &'a str) -> &'a str {
+    if app.needs_ready.iter().any(|name| name == before) { word } else { "" }
 }
 
 #[cfg(test)]
@@ -107,9 +116,9 @@ mod tests {
     fn shop() -> Spec {
         let app = |name: &str, keys: &str| format!("[app.{name}]\nrootfs = \"/\"\nexec = [\"x\"]\n{keys}\n");
         let text = "version = 1\n[pod]\nname = \"shop\"\n".to_owned()
-            + &app("api", "depends-on = [\"db\", \"cache\"]")
+            + &app("api", "depends-on = { db = \"ready\", cache = \"started\" }")
             + &app("cache", "essential = false")
-            + &app("db", "")
+            + &app("db", "ready.notify = true")
             + &app("end", "depends-on = [\"api\"]");
         crate::manifest::read(&text).spec.unwrap()
     }
@@ -119,11 +128,11 @@ mod tests {
         let expected = "\
 pod shop
 
-STEP  APP    AFTER      ITS FAILURE
-1     cache  -          is only told
-1     db     -          ends the pod
-2     api    db, cache  ends the pod
-3     end    api        ends the pod
+STEP  APP    AFTER              ITS FAILURE
+1     cache  -                  is only told
+1     db     -                  ends the pod
+2     api    db (ready), cache  ends the pod
+3     end    api                ends the pod
 
 Apps of one step start side by side. The pod stops in the reverse order.
 ";
@@ -140,7 +149,7 @@ digraph \"shop\" {
   \"cache\" [style=dashed];
   \"db\";
   \"end\";
-  \"db\" -> \"api\";
+  \"db\" -> \"api\" [label=ready];
   \"cache\" -> \"api\";
   \"api\" -> \"end\";
 }
@@ -152,7 +161,7 @@ flowchart LR
   a1([\"cache\"])
   a2[\"db\"]
   a3[\"end\"]
-  a2 --> a0
+  a2 -->|ready| a0
   a1 --> a0
   a0 --> a3
 ";

@@ -165,7 +165,13 @@ fn problems_on(
     machine: &Machine,
     passed: Vec<String>,
 ) -> Vec<Problem> {
-    let request = Request { id: NO_ID.to_owned(), name: None, started: plan::Started::Foreground, passed };
+    let request = Request {
+        id: NO_ID.to_owned(),
+        name: None,
+        started: plan::Started::Foreground,
+        passed,
+        watchdog_us: None,
+    };
     let refusals = plan::resolve(spec, host, &request).err().unwrap_or_default();
     let findings = host::check::check(spec, &plan::resolve_apps(spec, host, &request), machine);
     let findings = findings.into_iter().map(|f| found(source, f.rule, f.path, (f.message, f.hint)));

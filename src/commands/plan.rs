@@ -22,6 +22,7 @@ pub fn run(globals: &Globals, args: &PlanArgs) -> Result<u8> {
         name: args.name.clone(),
         started: crate::plan::Started::Foreground,
         passed: Vec::new(),
+        watchdog_us: None,
     };
     let plan = load::plan(&loaded, &request, args.driver, color)?;
     let only = args.app.as_deref();

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
@@ -140,9 +141,14 @@ fn start(
     let root = Root::open(&globals.root)?;
     gc::settle_name(&root, name).with_context(|| format!("cannot start pod `{name}`"))?;
     let dir = root.create(name).with_context(|| format!("cannot start pod `{name}`"))?;
-    match launch_in(globals, args, loaded, (&dir, passed)) {
+    // With -d it was the caller that somebody has started, unless that has had a service made for us.
+    let manager =
+        if daemon.is_none() || service::is_main_process() { Notifier::from_environment() } else { None };
+    let watchdog = manager.as_ref().and_then(|manager| manager.watchdog);
+    match launch_in(globals, args, loaded, (&dir, passed, watchdog)) {
         Ok((plan, launched, mut signals)) => {
-            let code = watch(globals, args, (&plan, launched), &mut signals, (&dir, daemon))
+            let notices = Notices::new(manager, plan.stop_timeout_ms);
+            let code = watch(globals, args, (&plan, launched), &mut signals, (&dir, daemon, notices))
                 .with_context(|| format!("cannot watch pod `{name}`"));
             before::remove_pid(args.pidfile.as_deref());
             let code = code?;
@@ -169,10 +175,11 @@ fn launch_in(
     globals: &Globals,
     args: &RunArgs,
     loaded: &Loaded,
-    (dir, passed): (&PodDir, Vec<Named>),
+    (dir, passed, watchdog): (&PodDir, Vec<Named>, Option<Duration>),
 ) -> anyhow::Result<(Plan, Launched, Signals)> {
     let (id, started) = (dir.id.to_string(), before::started(args));
-    let request = Request { id, name: args.name.clone(), started, passed: names(&passed) };
+    let watchdog_us = watchdog.and_then(|interval| u64::try_from(interval.as_micros()).ok());
+    let request = Request { id, name: args.name.clone(), started, passed: names(&passed), watchdog_us };
     let plan = load::plan(loaded, &request, args.driver, globals.color.stderr())?;
     let context = || format!("cannot start pod `{}`", plan.pod);
     let record = serde_json::to_vec(&plan).context("cannot write the plan")?;
@@ -194,7 +201,7 @@ fn watch(
     args: &RunArgs,
     (plan, launched): (&Plan, Launched),
     signals: &mut Signals,
-    (dir, daemon): (&PodDir, Option<&mut File>),
+    (dir, daemon, notices): (&PodDir, Option<&mut File>, Notices),
 ) -> anyhow::Result<u8> {
     let names: Vec<String> = plan.apps.iter().map(|app| app.name.clone()).collect();
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -205,10 +212,6 @@ fn watch(
     if daemon.is_none() {
         sink = sink.through(journal_lines(args, plan));
     }
-    // With -d it was the caller that somebody has started, unless that has had a service made for us.
-    let manager =
-        if daemon.is_none() || service::is_main_process() { Notifier::from_environment() } else { None };
-    let notices = Notices::new(manager, plan.stop_timeout_ms);
     let mut teller = Teller::new(dir, Status::new(names), daemon, notices).telling(Journal::of(plan));
     let terms = Terms {
         deadline: waiting::deadline(args.timeout),

@@ -79,7 +79,7 @@ fn of_app(app: &AppStatus, is_alive: bool, condition: Condition) -> Progress {
     };
     match condition {
         Condition::Exited if app.is_over() || !is_alive => Progress::Holds(code),
-        Condition::Ready if app.started_ms.is_some() && is_alive => Progress::Holds(0),
+        Condition::Ready if app.started_ms.is_some() && is_alive && !app.awaits_ready() => Progress::Holds(0),
         Condition::Ready if app.is_over() || !is_alive => Progress::Missed(code),
         Condition::Exited | Condition::Ready => Progress::Pending,
     }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_ready_when_it_is_up_and_has_ended_when_it_is_dead() {
-        let started = Event::Started { app: "a".into(), pid: 2 };
+        let started = Event::Started { app: "a".into(), pid: 2, awaits_ready: false };
         let ended = Event::PodEnded { code: 3, reason: StopReason::Finished, decided_by: None };
         let (exited, ready) = (Condition::Exited, Condition::Ready);
         let table: [(&[Event], bool, Condition, Progress, Progress); 7] = [

@@ -167,6 +167,7 @@ fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String
         name: None,
         started: crate::plan::Started::Foreground,
         passed: Vec::new(),
+        watchdog_us: None,
     };
     let refusals = plan::resolve(spec, host, &request).err()?;
     let wanted = format!("app.doctor.isolators.{key}");

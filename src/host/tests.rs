@@ -28,6 +28,8 @@ pub(crate) fn app(rootfs: &Path) -> AppSpec {
         essential: true,
         success: Vec::new(),
         depends_on: Vec::new(),
+        needs_ready: Vec::new(),
+        ready_notify: false,
         limits: Limits::default(),
         log: crate::spec::LogSpec::default(),
     }

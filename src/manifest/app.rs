@@ -24,7 +24,9 @@ const CAPABILITY: ValueRules = ValueRules::both(rules::CAPABILITY);
 const SIGNAL: ValueRules = ValueRules::both(rules::SIGNAL);
 const RLIMIT: ValueRules = ValueRules::new(rules::RLIMIT_FORM, rules::RLIMIT_RANGE);
 /// What an app can be waited for, and whether that works.
-const CONDITIONS: [(&str, bool); 3] = [("started", true), ("ready", false), ("completed", false)];
+const CONDITIONS: [(&str, bool); 3] = [(STARTED, true), (READY, true), ("completed", false)];
+const STARTED: &str = "started";
+const READY: &str = "ready";
 const STOP_TIMEOUT: Grace = Grace::Limited(Duration::from_secs(10));
 const SIGTERM: i32 = 15;
 
@@ -77,7 +79,9 @@ fn read_one<'a>(item: &Item<'a>, report: &mut Report) -> Option<App<'a>> {
     let spec = AppSpec {
         name: item.key.to_owned(),
         stop_timeout: stop.as_ref().and_then(|item| grace(item, report)).unwrap_or(STOP_TIMEOUT),
-        depends_on: names(&edges),
+        depends_on: names(edges.iter()),
+        needs_ready: names(edges.iter().filter(|edge| edge.until_ready)),
+        ready_notify: ready_notify(&table, report),
         limits: isolators::read(&table, report),
         log: log::read(&table, report),
         ..read_process(&table, report)
@@ -115,6 +119,8 @@ fn read_process(table: &Table, report: &mut Report) -> AppSpec {
         essential: item("essential").and_then(|i| i.boolean(report)).unwrap_or(true),
         success: item("success-codes").map_or_else(|| vec![Success::Code(0)], |i| success(&i, report)),
         depends_on: Vec::new(),
+        needs_ready: Vec::new(),
+        ready_notify: false,
         limits: crate::spec::Limits::default(),
         log: crate::spec::LogSpec::default(),
     }
@@ -329,11 +335,12 @@ fn depends_on(item: &Item, report: &mut Report) -> Vec<Edge> {
         for condition in &conditions {
             check_condition(condition, report);
         }
-        return conditions.into_iter().map(|c| Edge { to: c.key.to_owned(), span: c.key_span }).collect();
+        return conditions.into_iter().map(Edge::from_condition).collect();
     }
     let elements = item.elements(report);
     let edge = |element: &Item, report: &mut Report| {
-        Some(Edge { to: element.text(report)?.to_owned(), span: element.span.clone() })
+        let to = element.text(report)?.to_owned();
+        Some(Edge { to, span: element.span.clone(), until_ready: false })
     };
     elements.iter().filter_map(|element| edge(element, report)).collect()
 }
@@ -350,7 +357,7 @@ fn check_condition(condition: &Item, report: &mut Report) {
         let text = condition.value.as_str().unwrap_or_default();
         let message =
             format!("the condition \"{text}\" of `{}` in depends-on is not supported yet", condition.key);
-        report.add(condition.problem(&rules::NOT_SUPPORTED, message).help("\"started\" is"));
+        report.add(condition.problem(&rules::NOT_SUPPORTED, message).help("\"started\" and \"ready\" are"));
     }
 }
 
@@ -387,8 +394,21 @@ fn check_condition_table(table: &Table, report: &mut Report) {
     }
 }
 
+impl Edge {
+    fn from_condition(condition: Item) -> Self {
+        let until_ready = condition.value.as_str() == Some(READY);
+        Self { to: condition.key.to_owned(), span: condition.key_span, until_ready }
+    }
+}
+
+/// Whether the app says by itself that it is ready.
+fn ready_notify(app: &Table, report: &mut Report) -> bool {
+    let item = app.table("ready").and_then(|ready| ready.item("notify"));
+    item.and_then(|item| item.boolean(report)).unwrap_or(false)
+}
+
 /// The names, each once, in the order in which they were given.
-fn names(edges: &[Edge]) -> Vec<String> {
+fn names<'a>(edges: impl Iterator<Item = &'a Edge>) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    edges.iter().filter(|edge| seen.insert(&edge.to)).map(|edge| edge.to.clone()).collect()
+    edges.filter(|edge| seen.insert(&edge.to)).map(|edge| edge.to.clone()).collect()
 }

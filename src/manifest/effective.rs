@@ -22,6 +22,7 @@ pub fn effective(spec: &Spec) -> String {
     for app_spec in &spec.apps {
         app(&mut text, app_spec);
         limits_table(&mut text, &format!("app.{}", app_spec.name), &app_spec.limits);
+        ready_table(&mut text, app_spec);
         log_table(&mut text, app_spec);
     }
     spec.sockets.iter().for_each(|socket_spec| socket(&mut text, socket_spec));
@@ -126,7 +127,20 @@ fn app(text: &mut String, app: &AppSpec) {
         Success::Signal(number) => quoted(&signal::name(*number)),
     });
     line(text, format_args!("success-codes = [{}]", success.collect::<Vec<_>>().join(", ")));
-    line(text, format_args!("depends-on = [{}]", words(&app.depends_on)));
+    match app.needs_ready.as_slice() {
+        [] => line(text, format_args!("depends-on = [{}]", words(&app.depends_on))),
+        until_ready => {
+            let condition = |name: &String| if until_ready.contains(name) { "ready" } else { "started" };
+            let conditions =
+                app.depends_on.iter().map(|name| format!("{name} = {}", quoted(condition(name))));
+            line(text, format_args!("depends-on = {}", inline(conditions.collect())));
+        }
+    }
+}
+
+fn ready_table(text: &mut String, app: &AppSpec) {
+    line(text, format_args!("\n[app.{}.ready]", app.name));
+    line(text, format_args!("notify = {}", app.ready_notify));
 }
 
 /// The bounds of files are comments where no files are kept.

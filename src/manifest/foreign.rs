@@ -25,7 +25,7 @@ const WORDS: &[(&str, &str)] = &[
     ("execreload", "reload-exec"),
     ("execstart", "exec"),
     ("execstop", "stop-exec"),
-    ("healthcheck", "ready"),
+    ("healthcheck", "ready.exec"),
     ("imagepullpolicy", "!podrun fetches no images: rootfs is a directory"),
     ("initcontainers", "!each app is a table of its own: [app.NAME]"),
     ("killsignal", "stop-signal"),
@@ -41,7 +41,7 @@ const WORDS: &[(&str, &str)] = &[
     ("oomscoreadj", "oom-score-adjust"),
     ("pidslimit", "isolators.pids-max"),
     ("privileged", "!there is no such thing: list what it needs in capabilities"),
-    ("readinessprobe", "ready"),
+    ("readinessprobe", "ready.exec"),
     ("requires", "depends-on"),
     ("resources", "isolators"),
     ("restartpolicy", "restart"),
@@ -53,7 +53,7 @@ const WORDS: &[(&str, &str)] = &[
     ("securitycontext", "user"),
     ("service", "!each app is a table of its own: [app.NAME]"),
     ("services", "!each app is a table of its own: [app.NAME]"),
-    ("startupprobe", "ready"),
+    ("startupprobe", "ready.exec"),
     ("stopgraceperiod", "stop-timeout"),
     ("tasksmax", "isolators.pids-max"),
     ("terminationgraceperiodseconds", "stop-timeout"),
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(advised(&["pod", "isolators"], "MemoryMax"), "podrun's word for it is `memory-max`");
         assert_eq!(
             advised(&["app", "web"], "healthcheck"),
-            "podrun's word for it is `ready`, which is not supported yet"
+            "podrun's word for it is `ready.exec`, which is not supported yet"
         );
         assert!(advice(&[], "services").unwrap().contains("[app.NAME]"));
     }

@@ -24,6 +24,8 @@ pub(super) struct Edge {
     pub to: String,
     /// Where it is named.
     pub span: Range<usize>,
+    /// It must be ready, not only started.
+    pub until_ready: bool,
 }
 
 /// Checks the graph; the longest path of the stop graph plus a margin, when there is one.

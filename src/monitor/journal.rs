@@ -73,9 +73,14 @@ fn entry<'a>(event: &'a Event, pod: &str, status: &Status) -> Option<Entry<'a>> 
     match event {
         Event::Booted => None,
         Event::BootFailed { failure } => of_pod("boot-failed", ERROR, format!("was not built: {failure}")),
-        Event::Started { app, pid } => {
+        Event::Started { app, pid, .. } => {
             of_app("started", app, INFO, format!("app {app} has started (pid {pid})"))
         }
+        Event::Ready { app } => of_app("ready", app, INFO, format!("app {app} is ready")),
+        Event::WatchdogMissed { app } => {
+            of_app("watchdog-missed", app, ERROR, format!("app {app} has missed its watchdog"))
+        }
+        Event::Says { .. } => None,
         Event::StartFailed { app, failure } => {
             of_app("start-failed", app, ERROR, format!("cannot start app {app}: {failure}"))
         }
@@ -125,8 +130,12 @@ mod tests {
         };
         let web = || Some("web".to_owned());
         assert_eq!(tell(Event::Booted), None);
-        let started = tell(Event::Started { app: "web".into(), pid: 7 });
+        let started = tell(Event::Started { app: "web".into(), pid: 7, awaits_ready: true });
         assert_eq!(started, Some(("started", web(), INFO, "pod shop: app web has started (pid 7)".into())));
+        let ready = tell(Event::Ready { app: "web".into() });
+        assert_eq!(ready, Some(("ready", web(), INFO, "pod shop: app web is ready".into())));
+        let words = Event::Says { app: "web".into(), status: Some("x".into()), extend_us: None };
+        assert_eq!(tell(words), None);
         assert_eq!(tell(Event::Up), Some(("up", None, NOTICE, "pod shop is up".into())));
         let (event, app, priority, message) =
             tell(Event::Ended { app: "web".into(), outcome: outcome(3) }).unwrap();

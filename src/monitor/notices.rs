@@ -1,9 +1,9 @@
 //! [`Notices`]: what the service manager is told of a pod, and when, as sd_notify(3) has it.
 //!
-//! Nothing here when nobody has asked (`NOTIFY_SOCKET`), and then no wake-up either. `READY=1` comes once, behind the
-//! start of the last app; `STOPPING=1` with the first step down, whoever asked for it; while that takes longer than the
+//! Nothing here when nobody has asked (`NOTIFY_SOCKET`), and then no wake-up either. `READY=1` comes once, when the pod is
+//! up; `STOPPING=1` with the first step down, whoever asked for it; while that takes longer than the
 //! unit's own time, `EXTEND_TIMEOUT_USEC=` asks for more, as long as the manifest allows. The watchdog is fed by the
-//! same loop that moves records, output and signals: it bites when that stands still.
+//! same loop that moves records, output and signals: it bites when that stands still, and when an app has missed its own.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ impl Notices {
         Self { to, stop_timeout: stop_timeout_ms.map(Duration::from_millis), ping_at, ..Self::default() }
     }
 
-    /// Every app was started.
+    /// The pod is up.
     pub(super) fn ready(&mut self, status: &str) {
         self.is_ready = true;
         // Not the process that systemd has started where a shell stands in between.
@@ -51,6 +51,24 @@ impl Notices {
     /// How the pod is, in words.
     pub(super) fn status(&self, words: &str) {
         self.send(&format!("STATUS={words}"));
+    }
+
+    /// How an app is, in its own words, and how many microseconds more its start or stop is to take. A manager that does
+    /// not keep up misses some of it.
+    pub(super) fn pass_on(&self, status: Option<&str>, extend_us: Option<u64>) {
+        let status = status.map(|status| format!("STATUS={status}"));
+        let extend = extend_us.map(|time_us| format!("EXTEND_TIMEOUT_USEC={time_us}"));
+        let lines: Vec<String> = status.into_iter().chain(extend).collect();
+        if let (Some(to), false) = (&self.to, lines.is_empty()) {
+            to.offer(&lines.join("\n"));
+        }
+    }
+
+    /// An app does not work any more: the manager hears so at once, and then nothing that says otherwise.
+    pub(super) fn bark(&mut self, status: &str) {
+        if self.ping_at.take().is_some() {
+            self.send(&format!("STATUS={status}\nWATCHDOG=trigger"));
+        }
     }
 
     /// The pod goes down.
@@ -159,6 +177,20 @@ mod tests {
             notices.tick(begin + Duration::from_millis(500) * half_seconds);
         }
         assert_eq!(std::iter::from_fn(|| next(&socket)).collect::<Vec<_>>(), ["WATCHDOG=1"; 3]);
+    }
+
+    #[test]
+    fn watchdog_is_not_fed_any_more_when_an_app_is_late() {
+        let (socket, mut to) = listener("late");
+        to.watchdog = Some(Duration::from_secs(2));
+        let mut notices = Notices::new(Some(to), None);
+        notices.tick(Instant::now());
+        assert_eq!(next(&socket).as_deref(), Some("WATCHDOG=1"));
+        notices.bark("db has missed its watchdog");
+        assert_eq!(next(&socket).as_deref(), Some("STATUS=db has missed its watchdog\nWATCHDOG=trigger"));
+        notices.bark("once");
+        notices.tick(Instant::now() + Duration::from_secs(9));
+        assert_eq!((next(&socket), notices.deadline()), (None, None));
     }
 
     #[test]

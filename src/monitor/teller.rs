@@ -62,12 +62,23 @@ pub struct Teller<'a> {
     behind_since: Option<Instant>,
     /// Why an app did not start, for the report of `run -d`; the first one decides.
     failure: Option<(u8, String)>,
+    /// Which app has ended before it was ready, where nothing else says why the pod did not come up.
+    never_ready: Option<String>,
 }
 
 impl<'a> Teller<'a> {
     /// A teller over a pod that was just launched.
     pub fn new(dir: &'a PodDir, status: Status, daemon: Option<&'a mut File>, notices: Notices) -> Self {
-        Self { dir, status, daemon, notices, journal: None, behind_since: None, failure: None }
+        Self {
+            dir,
+            status,
+            daemon,
+            notices,
+            journal: None,
+            behind_since: None,
+            failure: None,
+            never_ready: None,
+        }
     }
 
     /// Tells the host's journal as well.
@@ -92,7 +103,8 @@ impl<'a> Teller<'a> {
             self.journal.iter().for_each(|journal| journal.tell(&record, &self.status));
         }
         self.behind_since.get_or_insert_with(Instant::now);
-        let message = verdict.message.as_deref().unwrap_or("the pod ended before it was up");
+        let message = verdict.message.as_deref().or(self.never_ready.as_deref());
+        let message = message.unwrap_or("the pod ended before it was up");
         let (code, text) = self.failure.take().unwrap_or((verdict.code, format!("podrun: {message}\n")));
         self.answer(&Report::Failed { code, text });
         let end = verdict.message.clone().unwrap_or_else(|| format!("ended with code {}", verdict.code));
@@ -103,7 +115,10 @@ impl<'a> Teller<'a> {
     pub(super) fn record(&mut self, record: &Record, sink: &mut Sink<'_>) {
         self.status.apply(record);
         self.journal.iter().for_each(|journal| journal.tell(record, &self.status));
-        self.behind_since.get_or_insert_with(Instant::now);
+        match &record.event {
+            Event::Says { status: None, .. } => {}
+            _ => _ = self.behind_since.get_or_insert_with(Instant::now),
+        }
         match &record.event {
             Event::StartFailed { app, failure } => {
                 let line = format!("cannot start app `{app}`: {failure}");
@@ -119,14 +134,29 @@ impl<'a> Teller<'a> {
                 if let Some(words) = self.status.bad_end(app) {
                     sink.note_event(&format!("{app} {words}"));
                 }
-                if self.status.phase == Phase::Running {
-                    self.notices.status(&self.summary());
+                match self.status.phase {
+                    Phase::Running => self.notices.status(&self.summary()),
+                    Phase::Starting => self.notice_unready_end(app, sink),
+                    _ => {}
                 }
+            }
+            Event::Started { awaits_ready: true, .. } | Event::Ready { .. } if !self.awaited().is_empty() => {
+                self.notices.status(&format!("waiting until {} is ready", self.awaited().join(", ")));
+            }
+            Event::Says { app, status, extend_us } => {
+                let words = self.words_of(app).unwrap_or_else(|| self.summary());
+                self.notices.pass_on(status.as_ref().map(|_| words.as_str()), *extend_us);
+            }
+            Event::WatchdogMissed { app } => {
+                let line = format!("{app} has missed its watchdog");
+                sink.note_event(&line);
+                self.notices.bark(&line);
             }
             Event::Up if self.failure.is_none() => {
                 let id = self.dir.id.to_string();
                 self.answer(&Report::Up { id });
-                self.notices.ready(&self.summary());
+                let said = self.status.apps.iter().rev().find_map(|app| self.words_of(&app.name));
+                self.notices.ready(&said.unwrap_or_else(|| self.summary()));
             }
             Event::PodStopping { .. } => {
                 let words = format!("stopping; {}", self.summary());
@@ -134,6 +164,26 @@ impl<'a> Teller<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Nobody will be ready any more who has ended.
+    fn notice_unready_end(&mut self, app: &str, sink: &mut Sink<'_>) {
+        let Some(ended) = self.status.app(app).filter(|ended| ended.ready == Some(false)) else { return };
+        let line = format!("app `{app}` ended before it was ready: {}", ended.words());
+        sink.note_event(&line);
+        self.never_ready.get_or_insert(line);
+    }
+
+    /// What an app says of itself, for the service manager.
+    fn words_of(&self, app: &str) -> Option<String> {
+        let says = self.status.app(app)?.says.as_ref()?;
+        Some(format!("{app}: {says}"))
+    }
+
+    /// The apps that run and have not said yet that they are ready.
+    fn awaited(&self) -> Vec<&str> {
+        let awaited = self.status.apps.iter().filter(|app| app.awaits_ready());
+        awaited.map(|app| app.name.as_str()).collect()
     }
 
     /// How the pod is, in a few words.

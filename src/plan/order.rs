@@ -18,8 +18,8 @@ pub fn start_order(apps: &[AppSpec]) -> Vec<usize> {
     order
 }
 
-/// The positions in `before` of the apps that `app` depends on.
-pub fn positions(before: &[usize], apps: &[AppSpec], app: &AppSpec) -> Vec<usize> {
-    let depends = |&(_, &index): &(usize, &usize)| app.depends_on.contains(&apps[index].name);
+/// The positions in `before` of the apps with these names.
+pub fn positions(before: &[usize], apps: &[AppSpec], names: &[String]) -> Vec<usize> {
+    let depends = |&(_, &index): &(usize, &usize)| names.contains(&apps[index].name);
     before.iter().enumerate().filter(depends).map(|(position, _)| position).collect()
 }

@@ -35,6 +35,8 @@ fn app(name: &str, rootfs: &std::path::Path) -> AppSpec {
         essential: true,
         success: vec![Success::Code(0)],
         depends_on: Vec::new(),
+        needs_ready: Vec::new(),
+        ready_notify: false,
         limits: Limits::default(),
         log: crate::spec::LogSpec::default(),
     }
@@ -63,13 +65,18 @@ fn root() -> tempfile::TempDir {
     root
 }
 
-fn planned(spec: &Spec, name: Option<&str>) -> Result<Plan, Vec<Refusal>> {
-    let request = Request {
-        id: "0badcafe".to_owned(),
-        name: name.map(str::to_owned),
+fn request(id: &str) -> Request {
+    Request {
+        id: id.to_owned(),
+        name: None,
         started: Started::Foreground,
         passed: Vec::new(),
-    };
+        watchdog_us: None,
+    }
+}
+
+fn planned(spec: &Spec, name: Option<&str>) -> Result<Plan, Vec<Refusal>> {
+    let request = Request { name: name.map(str::to_owned), ..request("0badcafe") };
     resolve(spec, &crate::host::probe(spec, DriverChoice::Cgroupfs).unwrap(), &request)
 }
 
@@ -139,6 +146,36 @@ fn capabilities_are_ambient_only_where_a_user_other_than_root_lists_them() {
 }
 
 #[test]
+fn app_that_tells_by_itself_has_its_own_socket_and_those_that_wait_for_it_say_so() {
+    let root = root();
+    let mut apps = ["web", "db", "log"].map(|name| app(name, root.path())).to_vec();
+    for app in &mut apps {
+        // Whatever the author says of it, there is one socket at which it is heard.
+        app.env = BTreeMap::from([("NOTIFY_SOCKET".to_owned(), "/elsewhere".to_owned())]);
+    }
+    apps[0].depends_on = vec!["log".to_owned(), "db".to_owned()];
+    apps[0].needs_ready = vec!["db".to_owned()];
+    apps[1].ready_notify = true;
+    let spec = spec(apps);
+    let host = crate::host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
+    let request = Request { watchdog_us: Some(9), ..request("0badcafe") };
+    let plan = resolve(&spec, &host, &request).unwrap();
+    let names: Vec<&str> = plan.apps.iter().map(|app| app.name.as_str()).collect();
+    assert_eq!(names, ["db", "log", "web"]);
+    let policies: Vec<_> = plan.apps.iter().map(|app| &app.policy).collect();
+    assert_eq!(policies.iter().map(|policy| policy.notify).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!((&policies[2].after, &policies[2].after_ready), (&vec![0, 1], &vec![0]));
+    let value = |app: usize, name: &str| {
+        let found = plan.apps[app].env.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    assert_eq!((value(0, "NOTIFY_SOCKET"), value(0, "WATCHDOG_USEC")), (Some("/dev/notify"), Some("9")));
+    assert_eq!((value(1, "NOTIFY_SOCKET"), value(1, "WATCHDOG_USEC")), (Some("/elsewhere"), None));
+    assert!(render(&plan, Some("web")).contains("  after      db (ready), log\n"));
+    assert!(render(&plan, Some("db")).contains("  ready      when it says so (sd_notify)\n"));
+}
+
+#[test]
 fn the_environment_is_made_from_nothing_and_the_manifest_wins() {
     let root = root();
     let file = root.path().join("web.env");
@@ -188,8 +225,13 @@ fn more_descriptors_than_the_hard_limit_are_refused() {
     let spec = spec(vec![app("a", root.path())]);
     let mut host = crate::host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
     host.nofile = (64, 64);
-    let request =
-        Request { id: "0badcafe".to_owned(), name: None, started: Started::Foreground, passed: Vec::new() };
+    let request = Request {
+        id: "0badcafe".to_owned(),
+        name: None,
+        started: Started::Foreground,
+        passed: Vec::new(),
+        watchdog_us: None,
+    };
     let refusals = resolve(&spec, &host, &request).unwrap_err();
     assert!(refusals[0].message.contains("file descriptors, the hard limit here is 64"), "{refusals:?}");
 }

@@ -107,9 +107,14 @@ fn write_settings(out: &mut String, plan: &Plan, group: &Group) -> fmt::Result {
 fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt::Result {
     writeln!(out, "\napp {}", app.name)?;
     if !app.policy.after.is_empty() {
-        let names: Vec<&str> =
-            app.policy.after.iter().filter_map(|&i| plan.apps.get(i)).map(|a| a.name.as_str()).collect();
-        writeln!(out, "  after      {}", names.join(", "))?;
+        let names = app.policy.after.iter().filter_map(|&i| {
+            let until_ready = if app.policy.after_ready.contains(&i) { " (ready)" } else { "" };
+            Some(format!("{}{until_ready}", plan.apps.get(i)?.name))
+        });
+        writeln!(out, "  after      {}", names.collect::<Vec<_>>().join(", "))?;
+    }
+    if app.policy.notify {
+        writeln!(out, "  ready      when it says so (sd_notify)")?;
     }
     if let Some(group) = plan.cgroup.groups.get(number + 2) {
         write_settings(out, plan, group)?;

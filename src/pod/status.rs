@@ -15,6 +15,7 @@ use podrun_abi::event::{End, Event, Outcome, Record, StopReason};
 use podrun_abi::failure::StartFailure;
 
 use super::events::Unread;
+use crate::output::printable;
 
 /// A pod has a few hundred apps at most; a damaged account may name any number.
 const APPS_MAX: usize = 16 * 1024;
@@ -39,9 +40,9 @@ pub struct Status {
 pub enum Phase {
     /// The launcher makes groups, descriptors and namespaces.
     Preparing,
-    /// The pod's namespaces are there; not every app has been started.
+    /// The pod's namespaces are there; not every app has been started, or has said that it is ready.
     Starting,
-    /// Every app was started.
+    /// Every app was started, and those that say so by themselves are ready.
     Running,
     /// On its way down.
     Stopping {
@@ -105,6 +106,12 @@ pub struct AppStatus {
     pub stopped_alone: bool,
     /// Processes that could not be killed, by their pids in the pod.
     pub unkillable: Vec<i32>,
+    /// Whether it has said that it is ready; `None`: it does not say so by itself.
+    pub ready: Option<bool>,
+    /// How it is, in its own words. They are not in the account, only in `status.json`.
+    pub says: Option<String>,
+    /// It did not tell in time that it works.
+    pub is_late: bool,
 }
 
 /// How far an app is.
@@ -162,7 +169,15 @@ impl Status {
                 self.advance(Phase::BootFailed { failure: failure.clone() }, time);
             }
             Event::PodLost { cause } => self.lose(cause, Some(time)),
-            Event::Started { app, pid } => self.change(app, |app| app.start(*pid, time)),
+            Event::Started { app, pid, awaits_ready } => {
+                self.change(app, |app| app.start(*pid, time, *awaits_ready));
+            }
+            Event::Ready { app } => self.change(app, |app| app.ready = Some(true)),
+            Event::Says { app, status: Some(status), .. } => {
+                self.change(app, |app| app.says = Some(printable(status)).filter(|text| !text.is_empty()));
+            }
+            Event::Says { .. } => {}
+            Event::WatchdogMissed { app } => self.change(app, |app| app.is_late = true),
             Event::StartFailed { app, failure } => self.change(app, |app| app.fail_start(failure, time)),
             Event::Stopping { app, .. } => {
                 let alone = !self.phase.is_stopping();
@@ -254,6 +269,9 @@ impl AppStatus {
             failure: None,
             stopped_alone: false,
             unkillable: Vec::new(),
+            ready: None,
+            says: None,
+            is_late: false,
         }
     }
 
@@ -263,9 +281,16 @@ impl AppStatus {
         matches!(self.state, AppState::Ended(_) | AppState::Lost)
     }
 
-    fn start(&mut self, pid: i32, time: u64) {
-        *self =
-            Self { started_ms: Some(time), state: AppState::Running { pid }, ..Self::new(self.name.clone()) };
+    /// It runs, and has not said yet that it is ready.
+    #[must_use]
+    pub fn awaits_ready(&self) -> bool {
+        self.ready == Some(false) && matches!(self.state, AppState::Running { .. })
+    }
+
+    fn start(&mut self, pid: i32, time: u64, awaits_ready: bool) {
+        let state = AppState::Running { pid };
+        let ready = awaits_ready.then_some(false);
+        *self = Self { started_ms: Some(time), state, ready, ..Self::new(self.name.clone()) };
     }
 
     fn fail_start(&mut self, failure: &StartFailure, time: u64) {

@@ -53,13 +53,23 @@ impl Notifier {
         self.send_with(lines, &[])
     }
 
+    /// Sends lines if the manager takes them at once. For what an app says, which must not make podrun wait.
+    pub fn offer(&self, lines: &str) -> bool {
+        self.transmit(lines, &[], MsgFlags::MSG_DONTWAIT)
+    }
+
     /// Sends lines with descriptors.
     pub fn send_with(&self, lines: &str, attached: &[RawFd]) -> bool {
+        self.transmit(lines, attached, MsgFlags::empty())
+    }
+
+    fn transmit(&self, lines: &str, attached: &[RawFd], flags: MsgFlags) -> bool {
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
         let rights = [ControlMessage::ScmRights(attached)];
         let rights = if attached.is_empty() { &[] } else { &rights[..] };
         loop {
             let text = [IoSlice::new(lines.as_bytes())];
-            match sendmsg(self.socket.as_raw_fd(), &text, rights, MsgFlags::MSG_NOSIGNAL, Some(&self.to)) {
+            match sendmsg(self.socket.as_raw_fd(), &text, rights, flags, Some(&self.to)) {
                 Err(Errno::EINTR) => {}
                 sent => return sent.is_ok(),
             }

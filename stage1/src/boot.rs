@@ -21,7 +21,7 @@ use crate::reactor::Reactor;
 use crate::report::Reporter;
 use crate::sys::descriptors::{self, Inherited};
 use crate::sys::process;
-use crate::{handover, mounts, signals};
+use crate::{handover, mounts, signals, voice};
 
 /// A boot record is longer than this only by mistake.
 const BOOT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -35,7 +35,8 @@ pub fn run(launcher: RawFd, lock: RawFd) -> Result<u8, StartFailure> {
     let mut reporter = Reporter::new(launcher);
     let booted = boot(launcher, &mut reporter);
     let reactor = booted.as_ref().map_err(Clone::clone);
-    match reactor.and_then(|(boot, handles)| Reactor::new(boot, handles, &signals)) {
+    let made = reactor.and_then(|(boot, handles)| Reactor::new(boot, handles, voice::open(boot)?, &signals));
+    match made {
         Ok(mut reactor) => {
             reporter.send(Event::Booted);
             Ok(reactor.run(reporter))
@@ -80,7 +81,8 @@ fn check(boot: &Boot) -> Result<(), StartFailure> {
         return Err(refused(&format!("version {}, not {}", boot.version, podrun_abi::VERSION)));
     }
     for (index, app) in boot.apps.iter().enumerate() {
-        let ordered = app.policy.after.iter().all(|other| *other < index);
+        let before = app.policy.after.iter().chain(&app.policy.after_ready);
+        let ordered = before.into_iter().all(|other| *other < index);
         if app.argv.is_empty() || app.root.index >= boot.roots.len() || !ordered || has_nul(app) {
             return Err(refused(&format!("app {}", app.name)));
         }

@@ -26,6 +26,7 @@ mod signals;
 mod spawn;
 mod supervisor;
 mod sys;
+mod voice;
 
 use std::io::Write;
 

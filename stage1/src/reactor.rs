@@ -31,6 +31,7 @@ use crate::spawn::{Job, Progress};
 use crate::supervisor::{Action, AppIndex, Event, Reach, Supervisor};
 use crate::sys::process::SharedBytes;
 use crate::sys::socket::{self, Received};
+use crate::voice::{self, Voice};
 
 const SIGNALS: Token = Token(0);
 const LAUNCHER: Token = Token(1);
@@ -51,6 +52,8 @@ pub struct Reactor<'a> {
     control: Control,
     supervisor: Supervisor,
     processes: Vec<Process>,
+    /// In the order of the apps.
+    voices: Vec<Option<Voice>>,
     /// Events that are still to be given to the supervisor.
     pending: VecDeque<Event>,
     actions: Vec<Action>,
@@ -71,7 +74,12 @@ struct Again {
 
 impl<'a> Reactor<'a> {
     /// Everything that can fail, before anything is started.
-    pub fn new(boot: &'a Boot, handles: &'a Handles, signals: &SigSet) -> Result<Self, StartFailure> {
+    pub fn new(
+        boot: &'a Boot,
+        handles: &'a Handles,
+        voices: Vec<Option<Voice>>,
+        signals: &SigSet,
+    ) -> Result<Self, StartFailure> {
         let shared = SharedBytes::new(boot.apps.len()).or_fail(Step::ReadBoot, "shared memory")?;
         let processes = (0..boot.apps.len()).filter_map(|index| shared.get(index));
         let signals = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
@@ -84,6 +92,11 @@ impl<'a> Reactor<'a> {
         ] {
             register(&poll, fd, token).or_fail(Step::ReadBoot, &format!("descriptor {fd}"))?;
         }
+        for (voice, number) in voices.iter().zip(FIRST_APP + boot.apps.len()..) {
+            let registered =
+                voice.iter().try_for_each(|voice| voice.register(poll.registry(), Token(number)));
+            registered.or_fail(Step::ReadBoot, "notify socket")?;
+        }
         Ok(Self {
             boot,
             handles,
@@ -92,6 +105,7 @@ impl<'a> Reactor<'a> {
             control: Control::new(handles.links.control, FIRST_CLIENT),
             supervisor: Supervisor::new(&boot.pod, &boot.apps),
             processes: processes.map(|byte| Process::new(Progress::new(byte))).collect(),
+            voices,
             pending: VecDeque::new(),
             actions: Vec::new(),
             buffer: Box::new([0; PACKET_BYTES_MAX]),
@@ -129,6 +143,7 @@ impl<'a> Reactor<'a> {
             self.read_other(event.token());
             self.settle(reporter);
         }
+        self.listen(reporter);
         // After those who leave have made room.
         if again.control || events.iter().any(|event| event.token() == CONTROL) {
             self.again.control |= self.control.accept(self.poll.registry(), Instant::now()) == Left::Maybe;
@@ -149,9 +164,11 @@ impl<'a> Reactor<'a> {
             return Some(Duration::ZERO);
         }
         let groups = self.processes.iter().filter_map(Process::check_at).min();
-        let next = [self.supervisor.next_deadline(), self.control.next_deadline(), groups];
+        let now = Instant::now();
+        let voices = self.voices.iter().flatten().filter_map(|voice| voice.more_at(now)).min();
+        let next = [self.supervisor.next_deadline(), self.control.next_deadline(), groups, voices];
         let next = next.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        Some(next.saturating_duration_since(now))
     }
 
     /// Says whether a child may have ended.
@@ -204,10 +221,44 @@ impl<'a> Reactor<'a> {
 
     fn read_other(&mut self, token: Token) {
         let now = Instant::now();
+        let apps = self.processes.len();
         match token {
             SIGNALS | LAUNCHER | CONTROL => {}
             Token(number) if number < FIRST_APP => self.serve(token, now),
-            Token(number) => self.hear(AppIndex(number - FIRST_APP)),
+            Token(number) if number < FIRST_APP + apps => self.hear(AppIndex(number - FIRST_APP)),
+            Token(number) => {
+                self.voices.get_mut(number - FIRST_APP - apps).into_iter().flatten().for_each(Voice::rouse);
+            }
+        }
+    }
+
+    /// Takes what apps say of themselves, a few words of each.
+    fn listen(&mut self, reporter: &mut Reporter) {
+        let now = Instant::now();
+        for index in 0..self.voices.len() {
+            let voice = self.voices.get(index).and_then(Option::as_ref);
+            if voice.and_then(|voice| voice.more_at(now)).is_some_and(|at| at <= now) {
+                self.listen_to(AppIndex(index), now, reporter);
+            }
+        }
+    }
+
+    /// What came with it is closed when all that it led to was told.
+    fn listen_to(&mut self, app: AppIndex, now: Instant, reporter: &mut Reporter) {
+        for _ in 0..voice::TURN_MAX {
+            let voice = self.voices.get_mut(app.0).and_then(Option::as_mut);
+            let Some(mut heard) = voice.and_then(|voice| voice.hear(now)) else { return };
+            self.pending.push_back(Event::Said(app, std::mem::take(&mut heard.notice)));
+            self.settle(reporter);
+        }
+    }
+
+    /// Takes what an app has said before it ended, or one that is ready and ends at once would never have been ready.
+    fn hear_out(&mut self, app: AppIndex, reporter: &mut Reporter) {
+        for _ in 0..voice::LAST_MAX {
+            let voice = self.voices.get_mut(app.0).and_then(Option::as_mut);
+            let Some(mut heard) = voice.and_then(Voice::hear_last) else { return };
+            self.handle(Event::Said(app, std::mem::take(&mut heard.notice)), reporter);
         }
     }
 
@@ -260,13 +311,20 @@ impl<'a> Reactor<'a> {
     /// Gives every pending event to the supervisor and does what it says, which may lead to more of them.
     fn settle(&mut self, reporter: &mut Reporter) {
         while let Some(event) = self.pending.pop_front() {
-            let mut actions = std::mem::take(&mut self.actions);
-            self.supervisor.on(event, Instant::now(), &mut actions);
-            for action in actions.drain(..) {
-                self.perform(action, reporter);
+            if let Event::MainEnded(app, _) = event {
+                self.hear_out(app, reporter);
             }
-            self.actions = actions;
+            self.handle(event, reporter);
         }
+    }
+
+    fn handle(&mut self, event: Event, reporter: &mut Reporter) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.supervisor.on(event, Instant::now(), &mut actions);
+        for action in actions.drain(..) {
+            self.perform(action, reporter);
+        }
+        self.actions = actions;
     }
 
     fn perform(&mut self, action: Action, reporter: &mut Reporter) {

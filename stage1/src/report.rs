@@ -38,14 +38,15 @@ impl Reporter {
         self.events = Some(events);
     }
 
-    /// Writes one record down.
+    /// Tells of one event, and writes it down unless it is of the moment alone.
     pub fn send(&mut self, event: Event) {
+        let is_passing = event.is_passing();
         let record =
             Record { version: podrun_abi::VERSION, time_ms: wall_ms(), monotonic_ms: monotonic_ms(), event };
         let Ok(mut line) = serde_json::to_vec(&record) else { return };
         line.push(b'\n');
         // A full or read-only disk must not stop the pod.
-        let _ = self.events.map(|events| write(events, &line));
+        let _ = self.events.filter(|_| !is_passing).map(|events| write(events, &line));
         line.pop();
         if self.launcher.is_some() {
             if self.waiting.len() == QUEUE_MAX {

@@ -17,11 +17,13 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, stat};
 use nix::unistd::{chdir, fchdir, mkdir, symlinkat, write};
 use podrun_abi::boot::{App, Boot, CgroupView, RootMode};
 use podrun_abi::failure::{StartFailure, Step};
+use podrun_abi::notice::NOTIFY_SOCKET;
 
 use crate::failure::OrFail;
 use crate::mounts::{self, DEVICES, EMPTY, LAYERS, MERGED, NONE, VIEWS, make_directory, root_path};
 use crate::spawn::Progress;
 use crate::sys::mount::{NODEV, RDONLY, add_flags, attach, detached_copy};
+use crate::voice;
 
 const CLOSED: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const CLOSED_READ_ONLY: MsFlags = CLOSED.union(MsFlags::MS_RDONLY);
@@ -49,6 +51,9 @@ pub fn enter(boot: &Boot, app: &App, progress: Progress) -> Result<(), StartFail
     root.mount_on("proc", &Filesystem::new("proc", CLOSED, ""), Step::MountProc)?;
     progress.reach(Step::MountDev);
     root.mount_dev()?;
+    if app.policy.notify {
+        bind_voice(&app.name)?;
+    }
     progress.reach(Step::MountSys);
     root.mount_on("sys", &Filesystem::new("sysfs", CLOSED_READ_ONLY, ""), Step::MountSys)?;
     progress.reach(Step::MountCgroup);
@@ -209,6 +214,12 @@ fn mount_dev_filesystems() -> Result<(), StartFailure> {
         Err(Errno::ENODEV) => Ok(()),
         mounted => mounted.or_fail(Step::MountDev, "mqueue"),
     }
+}
+
+/// The app's own socket in the working directory, which is its `/dev`: the one place that every root has of its own.
+fn bind_voice(app: &str) -> Result<(), StartFailure> {
+    let name = NOTIFY_SOCKET.rsplit('/').next().unwrap_or(NOTIFY_SOCKET);
+    mounts::bind_file(&voice::path(app), name).or_fail(Step::MountDev, NOTIFY_SOCKET)
 }
 
 /// Mounts a fresh overlay over `lower`. Its upper layer is a tmpfs that this process mounts, so what the app

@@ -6,7 +6,8 @@
 //! stop signal is sent once the app runs.
 //!
 //! The pod is brought up in the order of dependencies, each app as soon as those it depends on run, and goes down
-//! in the reverse order, each app as soon as those that depend on it are over.
+//! in the reverse order, each app as soon as those that depend on it are over. An app that says by itself when it is
+//! ready ([`ready`]) keeps those back that wait for that.
 //!
 //! It knows no pid, no descriptor and no clock. Invariants: every app gets exactly one record of its end; no app
 //! is started once the pod is on its way down; after `Exit` nothing follows.
@@ -17,11 +18,14 @@ use podrun_abi::boot::{App as AppPlan, ExitPolicy, Pod};
 use podrun_abi::control::Signal;
 use podrun_abi::event::{End, Event as Told, Outcome, StopReason};
 use podrun_abi::failure::StartFailure;
+use podrun_abi::notice::Notice;
 
 use self::app::{App, KILL_DEADLINE, KILLED, SIGKILL, State, later};
 
 mod app;
 mod command;
+mod ready;
+mod speech;
 
 /// An app by its place in `Boot::apps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +50,8 @@ pub enum Event {
     Kill(Vec<AppIndex>),
     /// Send a signal; to all processes of the apps when the last one says so.
     Signal(Vec<AppIndex>, Signal, Reach),
+    /// The app has said something of itself.
+    Said(AppIndex, Notice),
     /// The launcher's socket was closed.
     LauncherGone,
     /// A deadline may have passed.
@@ -111,7 +117,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// A table with every app waiting. `apps` must be in the order of their dependencies.
     pub fn new(pod: &Pod, plans: &[AppPlan]) -> Self {
-        let mut apps: Vec<App> = plans.iter().map(App::new).collect();
+        let mut apps: Vec<App> = plans.iter().map(|plan| App::new(plan, pod.watchdog_us)).collect();
         for (index, plan) in plans.iter().enumerate() {
             for dependency in &plan.policy.after {
                 if let Some(app) = apps.get_mut(*dependency) {
@@ -152,6 +158,7 @@ impl Supervisor {
             Event::Signal(apps, signal, reach) => {
                 actions.extend(apps.iter().map(|app| Action::Signal(*app, signal, reach)));
             }
+            Event::Said(app, notice) => self.said(app, notice, now, actions),
             Event::LauncherGone if !self.going => return self.exit(125, actions),
             Event::LauncherGone => self.begin_stop(StopReason::LauncherGone, None, now, actions),
             Event::Tick => {}
@@ -163,11 +170,12 @@ impl Supervisor {
     pub fn next_deadline(&self) -> Option<Instant> {
         let pod = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
         let pod = if self.everything_killed() { None } else { pod };
-        self.apps.iter().filter_map(App::deadline).chain(pod).min()
+        self.apps.iter().filter_map(App::deadline).chain(pod).chain(self.next_words()).min()
     }
 
     /// Everything that follows from the table's content alone.
     fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.tell_words(now, actions);
         self.judge(now, actions);
         self.start_ready(actions);
         self.stop_ready(now, actions);
@@ -181,7 +189,11 @@ impl Supervisor {
             return;
         }
         app.state = State::Running { since: now };
-        actions.push(Action::Report(Told::Started { app: app.name.clone(), pid }));
+        let awaits_ready = app.policy.notify;
+        actions.push(Action::Report(Told::Started { app: app.name.clone(), pid, awaits_ready }));
+        if app.is_ready {
+            app.tell_ready(actions);
+        }
         if app.asked.is_some_and(|asked| asked.killed_at.is_none()) {
             app.send_stop_signal(index, actions);
         }
@@ -229,6 +241,8 @@ impl Supervisor {
         let app = self.app_mut(index);
         let State::Running { since } = app.state else { return };
         let ran = now.saturating_duration_since(since);
+        let words = app.speech.take_last();
+        app.tell(words, actions);
         app.state = State::Emptying { end, ran, until: now + KILL_DEADLINE };
         actions.push(Action::Empty(index));
     }
@@ -244,9 +258,10 @@ impl Supervisor {
         let app = self.app_mut(index);
         app.state = State::Over { end };
         let outcome = app.outcome(end, ran);
-        let failed = app.policy.essential && !app.ended_well(end, going_down);
+        let mut failed = app.policy.essential && !app.ended_well(end, going_down);
         let timed_out = outcome.timed_out;
         actions.push(Action::ReportEnded(index, outcome));
+        failed |= self.skip_vain(index, actions);
         if failed {
             self.failed_first.get_or_insert(index);
         }
@@ -277,13 +292,15 @@ impl Supervisor {
         }
         for index in self.indices() {
             let app = self.app(index);
-            let ready = app.policy.after.iter().all(|other| self.app(AppIndex(*other)).has_started());
+            let holds = |of: &[usize], what: fn(&App) -> bool| of.iter().all(|at| what(&self.apps[*at]));
+            let policy = &app.policy;
+            let ready = holds(&policy.after, App::has_started) && holds(&policy.after_ready, App::lets_go);
             if app.state == State::Waiting && ready {
                 self.app_mut(index).state = State::Starting;
                 actions.push(Action::Start(index));
             }
         }
-        if !self.apps.iter().any(|app| matches!(app.state, State::Waiting | State::Starting)) {
+        if !self.apps.iter().any(App::is_coming_up) {
             self.up = true;
             actions.push(Action::Report(Told::Up));
         }
@@ -437,7 +454,7 @@ impl Supervisor {
 
     /// The pod's exit code, and the app whose end decided it.
     fn verdict(&self, reason: &StopReason) -> (u8, Option<AppIndex>) {
-        let failed = self.failed_first.map(|app| (self.app(app).exit_code(), app));
+        let failed = self.failed_first.map(|app| (self.app(app).failure_code(), app));
         let timed_out = self.timed_out_first.map(|app| (KILLED, app));
         let decided = match reason {
             StopReason::Killed => return (KILLED, None),

@@ -27,6 +27,7 @@ mod limits;
 mod look;
 mod machine;
 mod memory;
+mod notify;
 mod orphans;
 mod root;
 mod service;

@@ -20,7 +20,7 @@ pub fn app(name: &str, words: &str, keys: &str) -> String {
     crate::harness::app(name, words, &format!("log.driver = \"inherit\"\n{keys}"))
 }
 
-const NOTIFY: &str = "Type=notify\nNotifyAccess=main\nDelegate=yes";
+pub const NOTIFY: &str = "Type=notify\nNotifyAccess=main\nDelegate=yes";
 
 /// A unit that is there as long as this value, and the pod of a lab is what it runs.
 pub struct Unit {
@@ -102,7 +102,7 @@ impl Unit {
     }
 
     #[track_caller]
-    fn expect_no_group(&self) {
+    pub fn expect_no_group(&self) {
         wait_until("no group is left", || groups(&self.name).is_empty());
     }
 }

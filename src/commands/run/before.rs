@@ -27,7 +27,13 @@ pub fn started(args: &RunArgs) -> Started {
 }
 
 fn request(args: &RunArgs, passed: Vec<String>) -> Request {
-    Request { id: NO_ID.to_owned(), name: args.name.clone(), started: started(args), passed }
+    Request {
+        id: NO_ID.to_owned(),
+        name: args.name.clone(),
+        started: started(args),
+        passed,
+        watchdog_us: None,
+    }
 }
 
 /// Prints the plan instead of running it.

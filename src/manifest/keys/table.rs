@@ -256,10 +256,9 @@ pub static KEYS: &[Key] = &[
     later("app.*.secrets", TextList, "[]", "[\"/etc/shop/db-password\"]")
         .about("Files that the app alone can read, in /run/secrets.")
         .rule("absolute paths, or `cred:NAME` for credentials of systemd"),
-    later("app.*.ready", Table, "none", "{ notify = true }")
-        .about("How it is found out that the app is ready.")
-        .rule("exactly one of exec, tcp, http, file, log and notify"),
-    later("app.*.ready.notify", Boolean, "false", "true").about("The app says so itself, with sd_notify(3)."),
+    key("app.*.ready.notify", Boolean, "false", "true")
+        .about("The app says by itself when it is ready, with sd_notify(3); the pod is up when all such apps have.")
+        .rule("true or false"),
     later("app.*.live", Table, "none", "{ http = \"http://127.0.0.1:8081/healthz\" }")
         .about("How it is found out that the app still works.")
         .rule("exactly one of exec, tcp, http, file and log"),

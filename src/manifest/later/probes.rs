@@ -38,7 +38,8 @@ fn check_probe(probe: &Table, key: &str, report: &mut Report) {
             let message =
                 format!("[{}] has none of {}", probe.path, any_of(&ways().copied().collect::<Vec<_>>()));
             let problem = Problem::new(&rules::PROBE_ONE, &probe.path, probe.span.clone(), message);
-            report.add(problem.help("for example: exec = [\"/bin/true\"]"));
+            let example = if key == "ready" { "notify = true" } else { "exec = [\"/bin/true\"]" };
+            report.add(problem.help(format!("for example: {example}")));
         }
         [_] => {}
         [first, second, ..] => {
@@ -124,6 +125,14 @@ fn check_condition(condition: &Item, name: &str, target: &Table, report: &mut Re
         Some("ready") if target.item("ready").is_none() => {
             let message = format!("{name} has no [app.{name}.ready]: use \"started\"");
             report.add(condition.problem(&rules::NO_PROBE, message).related(target_name(target), "this app"));
+        }
+        Some("ready") => {
+            let notify = target.table("ready").and_then(|ready| ready.item("notify"));
+            let Some(off) = notify.filter(|item| item.value.as_bool() == Some(false)) else { return };
+            let message = format!("{name} does not tell when it is ready: use \"started\"");
+            report.add(
+                condition.problem(&rules::NO_PROBE, message).related(off.span, "it is switched off here"),
+            );
         }
         Some("completed") => {
             let kind = target.item("kind");

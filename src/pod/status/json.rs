@@ -58,6 +58,10 @@ pub struct AppJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
@@ -180,6 +184,8 @@ impl AppStatus {
                 AppState::Running { pid } | AppState::Stopping { pid } => Some(pid),
                 _ => None,
             },
+            ready: self.ready,
+            status_text: self.says.clone(),
             started_at: self.started_ms.and_then(rfc3339),
             ended_at: self.ended_ms.and_then(rfc3339),
             exit_code: outcome.map(|outcome| outcome.end.exit_code()),

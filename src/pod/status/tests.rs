@@ -15,7 +15,7 @@ fn fold(apps: &[&str], events: &[Event]) -> Status {
 }
 
 fn started(app: &str) -> Event {
-    Event::Started { app: app.into(), pid: 7 }
+    Event::Started { app: app.into(), pid: 7, awaits_ready: false }
 }
 
 fn stopping(app: &str) -> Event {
@@ -186,6 +186,30 @@ fn an_app_that_was_not_started_says_why_and_forgets_it_when_it_runs() {
     }
     let status = fold(&["a"], &[start_failed, started("a")]);
     assert_eq!((status.apps[0].words().as_str(), &status.apps[0].failure), ("running", &None));
+}
+
+#[test]
+fn app_that_tells_by_itself_is_starting_until_it_is_ready() {
+    let awaited = Event::Started { app: "a".into(), pid: 7, awaits_ready: true };
+    let ready = || Event::Ready { app: "a".into() };
+    let says = |words: &str| Event::Says { app: "a".into(), status: Some(words.into()), extend_us: None };
+    let more_time = Event::Says { app: "a".into(), status: None, extend_us: Some(1) };
+    let late = Event::WatchdogMissed { app: "a".into() };
+    let table: [(&[Event], &str, Option<bool>); 8] = [
+        (&[], "starting", Some(false)),
+        (&[says("half\u{1b}way")], "starting: half?way", Some(false)),
+        (&[ready()], "ready", Some(true)),
+        (&[says("up"), ready(), more_time], "ready: up", Some(true)),
+        (&[ready(), says("up"), says("")], "ready", Some(true)),
+        (&[ready(), late], "running, late for its watchdog", Some(true)),
+        (&[says("bad"), exited("a", 3)], "exited 3", Some(false)),
+        (&[ready(), started("a")], "running", None),
+    ];
+    for (events, words, is_ready) in table {
+        let status = fold(&["a"], &[std::slice::from_ref(&awaited), events].concat());
+        let app = &status.apps[0];
+        assert_eq!((app.words().as_str(), app.to_json().ready), (words, is_ready), "{events:?}");
+    }
 }
 
 #[test]

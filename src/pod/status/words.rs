@@ -62,7 +62,15 @@ impl AppStatus {
     fn plain_words(&self) -> String {
         match &self.state {
             AppState::Waiting => "waiting".into(),
-            AppState::Running { .. } => "running".into(),
+            AppState::Running { .. } => {
+                let word = match self.ready {
+                    _ if self.is_late => "running, late for its watchdog",
+                    None => "running",
+                    Some(false) => "starting",
+                    Some(true) => "ready",
+                };
+                self.says.as_ref().map_or_else(|| word.to_owned(), |says| format!("{word}: {says}"))
+            }
             AppState::Stopping { .. } if self.unkillable.is_empty() => "stopping".into(),
             AppState::Stopping { .. } => {
                 let pids: Vec<String> = self.unkillable.iter().map(ToString::to_string).collect();

@@ -51,6 +51,9 @@ pub struct Pod {
     pub stop_timeout_ms: Option<u64>,
     /// The pod's UUID, where systemd knows it as a machine: `/run/host` of the apps says so too.
     pub machine: Option<String>,
+    /// How often the launcher's own manager wants to hear of it, in microseconds: an app that has begun to say that it works
+    /// says so as often. `None`: nobody wants to know.
+    pub watchdog_us: Option<u64>,
 }
 
 /// When the pod ends by itself.
@@ -171,6 +174,12 @@ pub struct Policy {
     /// Indices into [`Boot::apps`] of what must have been started before this app is; all smaller than the
     /// app's own.
     pub after: Vec<usize>,
+    /// Those of [`Policy::after`] that must also have said that they are ready, where they have [`Policy::notify`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_ready: Vec<usize>,
+    /// The app says by itself that it is ready, at the socket [`crate::notice::NOTIFY_SOCKET`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
     /// Whether its failure fails the pod.
     pub essential: bool,
     /// Ends that count as success.

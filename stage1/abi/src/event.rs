@@ -1,7 +1,8 @@
 //! [`Record`]: what stage1 (and the launcher, for what stage1 cannot say any more) tells of a pod.
 //!
 //! The same JSON text is a packet on the launcher's socket and a line of the pod's `events.jsonl`; `status` is
-//! a fold over these.
+//! a fold over these. What is of the moment alone ([`Event::is_passing`]) is told to the launcher only: an account that
+//! grew with every word of an app would fill the disk.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,28 @@ pub enum Event {
         app: String,
         /// The pid of its main process inside the pod.
         pid: i32,
+        /// It has `ready.notify`, and has not said yet that it is ready.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        awaits_ready: bool,
+    },
+    /// The app has said that it is ready; told once.
+    Ready {
+        /// The app's name.
+        app: String,
+    },
+    /// The app has not said in time that it works, or has said that it does not; told once.
+    WatchdogMissed {
+        /// The app's name.
+        app: String,
+    },
+    /// What the app says of itself; not in `events.jsonl`.
+    Says {
+        /// The app's name.
+        app: String,
+        /// How it is, in its own words, at most [`crate::notice::STATUS_BYTES_MAX`] bytes; `None`: as before.
+        status: Option<String>,
+        /// Its start or stop may take so much longer from now on, in microseconds.
+        extend_us: Option<u64>,
     },
     /// The app could not be exec'ed; it counts as ended with [`StartFailure::exit_code`].
     StartFailed {
@@ -46,7 +69,8 @@ pub enum Event {
         /// What went wrong.
         failure: StartFailure,
     },
-    /// Every app was started (or had already ended): the pod is up.
+    /// Every app was started (or had already ended), and those with `ready.notify` have said that they are ready (or have
+    /// ended): the pod is up.
     Up,
     /// The app was sent its stop signal.
     Stopping {
@@ -88,6 +112,14 @@ pub enum Event {
         /// What is known of it: lower case, no full stop.
         cause: String,
     },
+}
+
+impl Event {
+    /// It is told to the launcher and written down nowhere.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Says { .. })
+    }
 }
 
 /// Why a pod goes down.

@@ -9,6 +9,7 @@ use podrun_abi::boot::{App as AppPlan, Policy, Success};
 use podrun_abi::control::Signal;
 use podrun_abi::event::{End, Event as Told, Outcome};
 
+use super::speech::Speech;
 use super::{Action, AppIndex, Reach};
 
 /// How long killed processes may take to go away before they are called unkillable.
@@ -41,21 +42,28 @@ pub struct App {
     pub dependants: Vec<AppIndex>,
     pub state: State,
     pub asked: Option<Asked>,
+    /// It has said so.
+    pub is_ready: bool,
+    pub speech: Speech,
 }
 
 /// The signal that cannot be refused.
 pub const SIGKILL: Signal = 9;
 /// The shell's code for an end by SIGKILL.
 pub const KILLED: u8 = 137;
+/// For a pod that cannot come up although no app has failed: podrun's own.
+const NEVER_READY: u8 = 125;
 
 impl App {
-    pub fn new(plan: &AppPlan) -> Self {
+    pub fn new(plan: &AppPlan, watchdog_us: Option<u64>) -> Self {
         Self {
             name: plan.name.clone(),
             policy: plan.policy.clone(),
             dependants: Vec::new(),
             state: State::Waiting,
             asked: None,
+            is_ready: false,
+            speech: Speech::new(watchdog_us),
         }
     }
 
@@ -164,8 +172,11 @@ impl App {
         listed || (by_request && (pod_goes_down || self.asked.is_some()))
     }
 
-    pub fn exit_code(&self) -> u8 {
+    /// The pod's code when this app is what it failed of. One that has ended with 0 and was never ready failed those that
+    /// wait for it.
+    pub fn failure_code(&self) -> u8 {
         match self.state {
+            State::Over { end } if end.exit_code() == 0 && self.was_never_ready() => NEVER_READY,
             State::Over { end } => end.exit_code(),
             _ => 0,
         }

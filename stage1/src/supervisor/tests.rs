@@ -10,6 +10,8 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         Identity { uid: 0, gid: 0, groups: vec![], bounding: 0, ambient: 0, no_new_privileges: false };
     let policy = Policy {
         after: after.to_vec(),
+        after_ready: vec![],
+        notify: false,
         essential: true,
         success: vec![Success::Code(0)],
         stop_signal: 15,
@@ -39,6 +41,15 @@ struct Bench {
 
 impl Bench {
     fn new(exit_policy: ExitPolicy, plans: &[AppPlan]) -> Self {
+        Self::of(exit_policy, plans, None)
+    }
+
+    /// Its manager wants to hear of it every two seconds.
+    fn watched(plans: &[AppPlan]) -> Self {
+        Self::of(ExitPolicy::Essential, plans, Some(2_000_000))
+    }
+
+    fn of(exit_policy: ExitPolicy, plans: &[AppPlan], watchdog_us: Option<u64>) -> Self {
         let pod = Pod {
             name: "p".into(),
             id: "00000000".into(),
@@ -47,6 +58,7 @@ impl Bench {
             exit_policy,
             stop_timeout_ms: Some(5000),
             machine: None,
+            watchdog_us,
         };
         Self { table: Supervisor::new(&pod, plans), now: Instant::now(), log: vec![] }
     }
@@ -159,6 +171,137 @@ fn failed_start_skips_what_needs_it() {
     let words = bench.on(Event::StartFailed(AppIndex(0), failure(None)));
     assert_eq!(words, ["start-failed", "ended b 0", "ended c 0", "pod-stopping", "stopping", "signal d 15"]);
     assert_eq!(bench.end(3, BY_TERM), ["empty d", "ended d 143 stopped", "pod-ended 126 a", "exit 126"]);
+}
+
+/// The same, and it says by itself when it is ready.
+fn notifying(name: &str, after: &[usize]) -> AppPlan {
+    let mut plan = plan(name, after);
+    plan.policy.notify = true;
+    plan
+}
+
+/// An essential app that waits until those in `after` are ready.
+fn patient(name: &str, after: &[usize]) -> AppPlan {
+    let mut plan = plan(name, after);
+    plan.policy.after_ready = after.to_vec();
+    plan
+}
+
+fn ready(app: usize) -> Event {
+    Event::Said(AppIndex(app), Notice { ready: true, ..Notice::default() })
+}
+
+fn status(app: usize, text: &str) -> Event {
+    Event::Said(AppIndex(app), Notice { status: Some(text.into()), ..Notice::default() })
+}
+
+#[test]
+fn pod_is_up_when_every_app_has_said_that_it_is_ready() {
+    let plans = [notifying("a", &[]), patient("b", &[0]), plan("c", &[0]), notifying("d", &[])];
+    let mut bench = Bench::new(ESSENTIAL, &plans);
+    assert_eq!(bench.on(Event::Go), ["start a", "start d"]);
+    // Words that come before the start was seen are told behind it.
+    assert_eq!(bench.on(ready(3)), [""; 0]);
+    assert_eq!(bench.on(Event::Started(AppIndex(3), 2)), ["started", "ready"]);
+    assert_eq!(bench.on(Event::Started(AppIndex(0), 3)), ["started", "start c"]);
+    assert_eq!(bench.on(Event::Started(AppIndex(2), 4)), ["started"]);
+    assert_eq!(bench.on(status(0, "half way")), ["says"]);
+    assert_eq!(bench.on(ready(0)), ["ready", "start b"]);
+    assert_eq!(bench.on(ready(0)), [""; 0]);
+    assert_eq!(bench.on(Event::Started(AppIndex(1), 5)), ["started", "up"]);
+    assert_eq!(bench.table.next_deadline(), None);
+}
+
+#[test]
+fn app_that_was_ready_and_has_ended_lets_others_start() {
+    let plans = [notifying("a", &[]), plan("b", &[]), patient("c", &[0, 1])];
+    let mut bench = Bench::new(ExitPolicy::AllExited, &plans);
+    bench.on(Event::Go);
+    bench.on(Event::Started(AppIndex(0), 2));
+    bench.on(ready(0));
+    bench.end(0, OK);
+    assert_eq!(bench.on(Event::Started(AppIndex(1), 3)), ["started", "start c"]);
+    assert_eq!(bench.on(Event::Started(AppIndex(2), 4)), ["started", "up"]);
+}
+
+#[test]
+fn app_that_ends_before_it_is_ready_skips_those_that_wait_for_that() {
+    // The end of `a`; whether the app that waits is essential; what follows.
+    let table: [(End, bool, &[&str]); 3] = [
+        (code(3), true, &["empty a", "ended a 3", "ended b 0", "ended c 0", "pod-ended 3 a", "exit 3"]),
+        (OK, true, &["empty a", "ended a 0", "ended b 0", "ended c 0", "pod-ended 125 a", "exit 125"]),
+        (OK, false, &["empty a", "ended a 0", "ended b 0", "ended c 0", "pod-ended 0 -", "exit 0"]),
+    ];
+    for (end, essential, expected) in table {
+        let mut plans = [notifying("a", &[]), patient("b", &[0]), plan("c", &[1])];
+        plans[1].policy.essential = essential;
+        plans[2].policy.essential = essential;
+        let mut bench = Bench::new(ESSENTIAL, &plans);
+        bench.on(Event::Go);
+        bench.on(Event::Started(AppIndex(0), 2));
+        assert_eq!(bench.end(0, end), expected, "{end:?} {essential}");
+    }
+}
+
+#[test]
+fn pod_comes_up_without_an_app_that_has_ended_before_it_was_ready() {
+    let mut plans = [notifying("a", &[]), plan("b", &[]), patient("c", &[0])];
+    plans[2].policy.essential = false;
+    let mut bench = Bench::new(ESSENTIAL, &plans);
+    bench.on(Event::Go);
+    bench.on(Event::Started(AppIndex(1), 2));
+    bench.on(Event::Started(AppIndex(0), 3));
+    assert_eq!(bench.on(Event::MainEnded(AppIndex(0), OK)), ["empty a"], "not up before its end is told");
+    assert_eq!(bench.on(Event::Emptied(AppIndex(0))), ["ended a 0", "ended c 0", "up"]);
+}
+
+#[test]
+fn app_that_is_stopped_before_it_is_ready_fails_nothing() {
+    let plans = [notifying("a", &[]), patient("b", &[0]), plan("c", &[])];
+    let mut bench = Bench::new(ESSENTIAL, &plans);
+    bench.on(Event::Go);
+    bench.on(Event::Started(AppIndex(0), 2));
+    bench.on(Event::Started(AppIndex(2), 3));
+    assert_eq!(bench.on(Event::Stop(vec![AppIndex(0)], None)), ["stopping", "signal a 15"]);
+    assert_eq!(bench.end(0, BY_TERM), ["empty a", "ended a 143 stopped", "ended b 0", "up"]);
+}
+
+#[test]
+fn words_of_an_app_are_few_in_a_second_and_the_last_ones_are_told() {
+    let mut bench = Bench::running(ESSENTIAL, &[notifying("a", &[]), notifying("b", &[])]);
+    assert_eq!(bench.on(status(0, "1")), ["says"]);
+    assert_eq!(bench.on(status(0, "2")), [""; 0]);
+    assert_eq!(bench.on(status(1, "1")), ["says"], "each app for itself");
+    assert_eq!(bench.table.next_deadline(), Some(bench.now + Duration::from_millis(250)));
+    assert_eq!(bench.after_ms(250), ["says"]);
+    assert_eq!(bench.on(status(0, "3")), [""; 0]);
+    let words = bench.on(Event::MainEnded(AppIndex(0), code(1)));
+    assert_eq!(words[0], "says");
+    assert_eq!(bench.on(status(0, "4")), [""; 0], "who does not run says nothing");
+}
+
+#[test]
+fn late_app_is_told_once_and_not_while_it_goes_down() {
+    let fed = |app| {
+        let watchdog = Some(podrun_abi::notice::Watchdog::Fed);
+        Event::Said(AppIndex(app), Notice { watchdog, ..Notice::default() })
+    };
+    for stopped in [false, true] {
+        let mut bench = Bench::watched(&[notifying("a", &[]), notifying("b", &[])]);
+        bench.on(Event::Go);
+        bench.on(Event::Started(AppIndex(0), 2));
+        bench.on(Event::Started(AppIndex(1), 3));
+        bench.on(fed(0));
+        assert_eq!(bench.table.next_deadline(), Some(bench.now + Duration::from_secs(2)));
+        if stopped {
+            bench.on(Event::Stop(vec![AppIndex(0)], Some(Duration::from_secs(60))));
+        }
+        assert_eq!(bench.after_ms(1999), [""; 0]);
+        let expected: &[&str] = if stopped { &[] } else { &["watchdog-missed"] };
+        assert_eq!(bench.after_ms(1), expected);
+        bench.on(fed(0));
+        assert_eq!(bench.after_ms(5000), [""; 0]);
+    }
 }
 
 #[test]

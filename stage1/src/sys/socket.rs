@@ -8,9 +8,10 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, getsockopt, recv,
-    recvmsg, send, socketpair, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, accept4,
+    bind, getsockopt, recv, recvmsg, send, setsockopt, socket, socketpair, sockopt,
 };
+use nix::sys::stat::{Mode, umask};
 use podrun_abi::handover::DESCRIPTORS_MAX;
 
 use crate::sys::descriptors::Inherited;
@@ -102,6 +103,59 @@ pub fn transmit(socket: &impl AsFd, packet: &[u8]) -> Result<(), Errno> {
         match send(socket.as_fd().as_raw_fd(), packet, flags) {
             Err(Errno::EINTR) => {}
             sent => return sent.map(drop),
+        }
+    }
+}
+
+/// A non-blocking socket at `path` that takes datagrams from everybody who reaches it.
+pub fn listen_to_all(path: &str) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let opened = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    setsockopt(&opened, sockopt::PassCred, &true)?;
+    let before = umask(Mode::from_bits_truncate(0o111));
+    let bound = bind(opened.as_raw_fd(), &UnixAddr::new(path)?);
+    umask(before);
+    bound.map(|()| opened)
+}
+
+/// A datagram of [`listen_to_all`].
+pub struct Datagram {
+    /// `None`: it did not fit.
+    pub length: Option<usize>,
+    /// What came with it.
+    pub attached: Vec<OwnedFd>,
+    /// Its sender is in this process's pid namespace, or below it.
+    pub from_inside: bool,
+}
+
+/// Takes one datagram if one is there, with what is attached to it, as far as this process may have descriptors.
+pub fn receive_datagram(socket: &impl AsFd, buffer: &mut [u8]) -> Result<Datagram, Errno> {
+    let mut space = cmsg_space!([i32; DESCRIPTORS_MAX], UnixCredentials);
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<UnixAddr>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Ok(message) => {
+                let length = Some(message.bytes).filter(|_| !message.flags.contains(MsgFlags::MSG_TRUNC));
+                let mut datagram = Datagram { length, attached: Vec::new(), from_inside: false };
+                for part in message.cmsgs().into_iter().flatten() {
+                    match part {
+                        ControlMessageOwned::ScmRights(numbers) => datagram.attached.extend(
+                            // SAFETY: the kernel has just made these descriptors for this message, and nobody else
+                            // owns them.
+                            numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
+                        ),
+                        // Who is in no namespace of ours has no number here.
+                        ControlMessageOwned::ScmCredentials(sender) => {
+                            datagram.from_inside = sender.pid() != 0
+                        }
+                        _ => {}
+                    }
+                }
+                return Ok(datagram);
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }

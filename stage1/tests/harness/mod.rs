@@ -81,6 +81,8 @@ pub fn app(name: &str, commands: &str) -> App {
         sockets: vec![],
         policy: Policy {
             after: vec![],
+            after_ready: vec![],
+            notify: false,
             essential: true,
             success: vec![Success::Code(0)],
             stop_signal: libc::SIGTERM,
@@ -107,6 +109,7 @@ pub fn boot(apps: Vec<App>) -> Boot {
             exit_policy: ExitPolicy::Essential,
             stop_timeout_ms: None,
             machine: None,
+            watchdog_us: None,
         },
         roots: vec![],
         journal: None,

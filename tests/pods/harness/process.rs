@@ -122,6 +122,11 @@ impl Running {
         self.stdout.wait_for(text, || self.stderr.text());
     }
 
+    /// What it has written to standard output by now.
+    pub fn stdout_so_far(&self) -> String {
+        self.stdout.text()
+    }
+
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str) {
         self.stderr.wait_for(text, || self.stdout.text());

@@ -6,6 +6,7 @@
 
 mod act;
 mod look;
+mod notify;
 mod sys;
 
 use std::io::Write;
@@ -83,6 +84,10 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "pause" => act::pause(),
         "wait-file" => act::wait_file(text(arguments, 0), decimal(arguments, 1)),
         "wait-processes" => act::wait_processes(number(arguments, 0), decimal(arguments, 1)),
+        "notify" => notify::lines(arguments),
+        "notify-barrier" => notify::barrier(),
+        "notify-flood" => notify::flood(number(arguments, 0)),
+        "notify-beat" => notify::beat(number(arguments, 0), number(arguments, 1)),
         "answer" => act::answer(number(arguments, 0)),
         "exec" => act::exec(arguments),
         other => {

@@ -3,7 +3,8 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -65,6 +66,40 @@ pub fn accept_any(sockets: &[i32]) -> Result<(usize, File), i32> {
     }
     // SAFETY: accept has just made this descriptor, and nobody else knows it.
     Ok((index, unsafe { File::from_raw_fd(connection) }))
+}
+
+/// The one descriptor that goes with a message (cmsg(3)).
+#[repr(C, align(8))]
+struct Attached {
+    header: libc::cmsghdr,
+    number: i32,
+}
+
+/// Sends a datagram with a copy of a descriptor to a path.
+pub fn send_with(socket: &UnixDatagram, to: &str, text: &[u8], number: i32) -> io::Result<()> {
+    // SAFETY: an address of zeros is one.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
+    for (to, from) in address.sun_path.iter_mut().zip(to.as_bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: a header of zeros is one.
+    let mut attached = Attached { header: unsafe { std::mem::zeroed() }, number };
+    attached.header.cmsg_level = libc::SOL_SOCKET;
+    attached.header.cmsg_type = libc::SCM_RIGHTS;
+    attached.header.cmsg_len = std::mem::offset_of!(Attached, number) + size_of::<i32>();
+    let mut part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: text.len() };
+    // SAFETY: a message of zeros is one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = (&raw mut address).cast();
+    message.msg_namelen = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut attached).cast();
+    message.msg_controllen = size_of_val(&attached);
+    // SAFETY: everything that `message` points to lives over the call, and has the length that it says.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
+    if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// 0 in the child.
