@@ -8,6 +8,7 @@ pub mod abilities;
 pub mod asked;
 mod cgroup;
 pub mod check;
+mod disk;
 mod env_file;
 mod overlay;
 mod profile;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::limits::{self, LimitError};
 use crate::cgroup::plan::CgroupPlan;
 use crate::host::Host;
+use crate::manifest::any_key;
 use crate::manifest::rules::{self, Rule};
 use crate::spec::{AppSpec, Grace, Spec};
 use crate::systemd::units::{self, PodFacts, UnitPlan};
@@ -412,11 +413,24 @@ fn resolve_cgroup(
 }
 
 fn refused(errors: Vec<LimitError>) -> Vec<Refusal> {
-    let refusal = |error: LimitError| Refusal {
-        rule: &rules::HOST_LIMIT,
-        path: format!("{}.isolators.{}", error.scope, error.key),
-        message: format!("{}: {}", error.key, error.reason),
-        hint: error.hint,
+    let refusal = |error: LimitError| {
+        let path = format!("{}.isolators.{}", error.scope, error.key);
+        let (rule, path, message) = match error.entry {
+            // What is said of a path begins with it.
+            Some(entry) if error.key == "io-max" => {
+                let message = match error.reason.starts_with(&entry) {
+                    true => error.reason,
+                    false => format!("{entry} {}", error.reason),
+                };
+                (&rules::HOST_DISK, format!("{path}.{}", any_key(&entry)), message)
+            }
+            Some(entry) => {
+                let message = format!("{}.{entry}: {}", error.key, error.reason);
+                (&rules::HOST_LIMIT, format!("{path}.{}", any_key(&entry)), message)
+            }
+            None => (&rules::HOST_LIMIT, path, format!("{}: {}", error.key, error.reason)),
+        };
+        Refusal { rule, path, message, hint: error.hint }
     };
     errors.into_iter().map(refusal).collect()
 }

@@ -84,8 +84,29 @@ pub struct Limits {
     pub cpuset_mems: Option<NumberSet>,
     /// Tasks (processes and threads).
     pub pids_max: Option<Ceiling>,
+    /// The share of a disk under contention, 1..=10000.
+    pub io_weight: Option<u16>,
+    /// Limits of disks, each by a path that leads to it: a block device, or a file on one.
+    pub io_max: BTreeMap<PathBuf, IoMax>,
+    /// Bytes of huge pages, by the size of a page in bytes.
+    pub hugetlb: BTreeMap<u64, Ceiling>,
+    /// What is written to which other file of a cgroup2 group.
+    pub unified: BTreeMap<String, String>,
     /// What to do with a limit that this host cannot enforce.
     pub on_missing: OnMissing,
+}
+
+/// Limits of one disk, a second; at least 1. `None`: not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IoMax {
+    /// Bytes read.
+    pub rbps: Option<Ceiling>,
+    /// Bytes written.
+    pub wbps: Option<Ceiling>,
+    /// Read operations.
+    pub riops: Option<Ceiling>,
+    /// Write operations.
+    pub wiops: Option<Ceiling>,
 }
 
 /// What to do with a limit that the host cannot enforce.

@@ -165,11 +165,6 @@ const LATER: &[(&str, &str, &str)] = &[
         "7:12",
     ),
     ("secrets = [\"DIR/none\"]\n", "error[E0932]: DIR/none does not exist", "7:12"),
-    (
-        "isolators.io-max = { \"/proc\" = { rbps = \"10MB\" } }\n",
-        "error[E0934]: /proc is on a filesystem without a block device (proc)",
-        "7:22",
-    ),
 ];
 
 #[test]

@@ -108,7 +108,7 @@ impl PodCgroup {
         let tree =
             self.trees.get(setting.hierarchy).context("the plan names a hierarchy that it does not join")?;
         let path = below(&group.name, &setting.file);
-        files::write_and_verify(&tree.pod, &path, &setting.value, &setting.reads_back).with_context(|| {
+        files::write_and_verify(&tree.pod, &path, setting).with_context(|| {
             let whose =
                 group.name.strip_prefix("app-").map_or("the pod".to_owned(), |app| format!("app `{app}`"));
             format!("cannot set {} of {whose}: `{}`", setting.key, tree.path.join(&path).display())

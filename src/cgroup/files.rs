@@ -19,7 +19,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::cgroup::plan::Version;
+use crate::cgroup::plan::{Setting, Version};
 
 const DIRECTORY: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -86,12 +86,8 @@ fn write_all(file: &File, value: &str) -> io::Result<()> {
 }
 
 /// Writes a value and compares what the kernel shows afterwards: it rounds, clamps and ignores in silence.
-pub(super) fn write_and_verify(
-    dir: impl AsFd,
-    path: &str,
-    value: &str,
-    expected: &str,
-) -> anyhow::Result<()> {
+pub(super) fn write_and_verify(dir: impl AsFd, path: &str, setting: &Setting) -> anyhow::Result<()> {
+    let (value, expected) = (&setting.value, &setting.reads_back);
     let file =
         File::from(open_file(dir, path, OFlag::O_RDWR).map_err(io::Error::from).context("cannot open")?);
     write_all(&file, value).with_context(|| format!("cannot write `{value}`"))?;
@@ -99,7 +95,7 @@ pub(super) fn write_and_verify(
     let mut buffer = [0_u8; 4096];
     let length = file.read_at(&mut buffer, 0).context("cannot read back")?;
     let shown = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-    if shown.trim_end() != expected {
+    if !setting.shows.agrees(&shown, expected) {
         bail!("shows `{}` after `{value}` was written, expected `{expected}`", shown.trim_end());
     }
     Ok(())

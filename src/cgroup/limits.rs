@@ -9,8 +9,9 @@
 mod key;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::cgroup::limits::key::Key;
@@ -19,7 +20,7 @@ use crate::cgroup::plan::{CgroupPlan, Group, Joined, NotEnforced, Version};
 use crate::spec::{Limits, OnMissing};
 use crate::value::NumberSet;
 
-pub(crate) use key::{LIMITING, needs};
+pub(crate) use key::{LIMITING, controller_of, name_on_v1, needs};
 
 /// The name of stage1's own group.
 pub const SUPERVISOR: &str = "supervisor";
@@ -36,6 +37,11 @@ pub fn launcher_leaf(pod_group: &str) -> String {
     format!("podrun-launcher-{}", pod_group.trim_start_matches("podrun-"))
 }
 
+/// What systemd hands down where it delegates.
+const SYSTEMD_GIVES: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// What to do about the others.
+const NOT_GIVEN: &str = "systemd delegates no such controller: as root, --driver cgroupfs; or remove it, or set on-missing = \"ignore\"";
+
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -48,10 +54,29 @@ pub struct Facts {
     pub cpuset: Result<CpusetFacts, String>,
     /// Files that this kernel is known not to have, such as `memory.memsw.limit_in_bytes`.
     pub absent_files: BTreeSet<String>,
+    /// Sizes of huge pages in bytes. Looked for only when one is limited.
+    pub huge_pages: BTreeSet<u64>,
+    /// The whole disks behind the paths of `io-max`; `Err`: why there is none.
+    pub disks: BTreeMap<PathBuf, Result<Disk, String>>,
     /// The kernel counts memory limits in pages of this many bytes.
     pub page_size: u64,
     /// v1 hierarchies that are joined whatever the limits are.
     pub also_joined: Vec<String>,
+}
+
+/// The number of a block device, which is a disk and no part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Disk {
+    /// The driver's number.
+    pub major: u64,
+    /// The device's.
+    pub minor: u64,
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
 }
 
 /// What the parent group may use.
@@ -70,6 +95,8 @@ pub struct LimitError {
     pub scope: String,
     /// The manifest's key.
     pub key: &'static str,
+    /// The entry of the key's table that it is about, such as a path.
+    pub entry: Option<String>,
     /// Why: lower case, no full stop.
     pub reason: String,
     /// What to do about it.
@@ -78,7 +105,8 @@ pub struct LimitError {
 
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.scope, self.key, self.reason)?;
+        let entry = self.entry.as_ref().map(|entry| format!("{entry}: ")).unwrap_or_default();
+        write!(f, "{}: {}: {entry}{}", self.scope, self.key, self.reason)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
 }
@@ -160,7 +188,7 @@ impl<'a> Resolver<'a> {
             .unified
             .as_ref()
             .is_some_and(|u| has(&u.own.controllers, controller) || has(&u.root.controllers, controller));
-        match facts.hierarchies.v1_with(controller) {
+        match facts.hierarchies.v1_with(name_on_v1(controller)) {
             Some(hierarchy) if hierarchy.own.is_some() => return Home::V1(hierarchy),
             Some(hierarchy) => {
                 let mount = hierarchy.mount_point.display();
@@ -195,8 +223,9 @@ impl<'a> Resolver<'a> {
     /// Refuses or drops every key of a controller.
     fn missing(&mut self, controller: &str, reason: &str, hint: &str) {
         for index in 0..self.scopes.len() {
+            let Some(limits) = self.scopes.get(index).map(|scope| scope.limits) else { continue };
             for key in self.keys_of(index) {
-                if key.controller() == controller {
+                if key.needs(controller, limits) {
                     self.cannot(index, key, reason, hint);
                 }
             }
@@ -218,7 +247,7 @@ impl<'a> Resolver<'a> {
 
     fn refuse(&mut self, scope: String, key: Key, reason: &str, hint: &str) {
         let (reason, hint) = (reason.to_owned(), Some(hint.to_owned()));
-        self.errors.push(LimitError { scope, key: key.text(), reason, hint });
+        self.errors.push(LimitError { scope, key: key.text(), entry: None, reason, hint });
     }
 
     fn keys_of(&self, index: usize) -> Vec<Key> {
@@ -226,7 +255,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn demanded(&self, controller: &str) -> bool {
-        self.scopes.iter().any(|scope| scope.keys.iter().any(|key| key.controller() == controller))
+        let is_asked = |scope: &Scope<'_>| scope.keys.iter().any(|key| key.needs(controller, scope.limits));
+        self.scopes.iter().any(is_asked)
     }
 
     /// Finds the place in the cgroup2 tree that gives what is needed there; what it refuses is refused or dropped
@@ -244,7 +274,9 @@ impl<'a> Resolver<'a> {
             need.retain(|controller| !has(&refusal.missing, controller));
             for controller in &refusal.missing {
                 let reason = format!("controller `{controller}` {}", refusal.reason);
-                self.missing(controller, &reason, DELEGATION_HINT);
+                let hint =
+                    if SYSTEMD_GIVES.contains(&controller.as_str()) { DELEGATION_HINT } else { NOT_GIVEN };
+                self.missing(controller, &reason, hint);
             }
         }
     }
@@ -320,7 +352,7 @@ fn join_v1(hierarchy: &Hierarchy) -> Joined {
 
 /// The order in which a process joins: a v1 cpuset first, so that it runs nowhere else while it joins the rest.
 fn rank(hierarchy: &Hierarchy) -> usize {
-    const ORDER: [&str; 6] = ["cpuset", "cpu", "cpuacct", "memory", "pids", "freezer"];
+    const ORDER: [&str; 8] = ["cpuset", "cpu", "cpuacct", "memory", "blkio", "hugetlb", "pids", "freezer"];
     let place = |c: &String| ORDER.iter().position(|known| known == c);
     hierarchy.controllers.iter().filter_map(place).min().unwrap_or(ORDER.len())
 }
@@ -329,6 +361,7 @@ fn no_hierarchy() -> LimitError {
     LimitError {
         scope: "pod".to_owned(),
         key: "isolators",
+        entry: None,
         reason: "no control-group hierarchy is mounted, a pod cannot be confined".to_owned(),
         hint: Some("mount one: mount -t cgroup2 none /sys/fs/cgroup".to_owned()),
     }
@@ -336,7 +369,11 @@ fn no_hierarchy() -> LimitError {
 
 /// The joined hierarchy that has a controller.
 fn target<'h>(hierarchies: &'h [Joined], controller: &str) -> Option<(usize, &'h Joined)> {
-    hierarchies.iter().enumerate().find(|(_, joined)| has(&joined.controllers, controller))
+    let name = |joined: &Joined| match joined.version {
+        Version::V1 => has(&joined.controllers, name_on_v1(controller)),
+        Version::V2 => has(&joined.controllers, controller),
+    };
+    hierarchies.iter().enumerate().find(|(_, joined)| name(joined))
 }
 
 /// Whether a joined hierarchy is v1 and has cpuset, so that every group must be populated before it is joined.

@@ -83,6 +83,36 @@ pub struct Setting {
     pub value: String,
     /// The text that the kernel must show afterwards, without the newline.
     pub reads_back: String,
+    /// Where it shows it.
+    #[serde(default, skip_serializing_if = "Shows::is_whole")]
+    pub shows: Shows,
+}
+
+/// Where the kernel shows what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shows {
+    /// It is all that the file holds.
+    #[default]
+    Whole,
+    /// It is one of the lines, such as that of one disk.
+    Line,
+}
+
+impl Shows {
+    /// Whether the file that holds `text` shows what is expected.
+    #[must_use]
+    pub fn agrees(self, text: &str, expected: &str) -> bool {
+        match self {
+            Self::Whole => text.trim_end() == expected,
+            Self::Line => text.lines().any(|line| line.trim_end() == expected),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
 }
 
 /// A limit that does not hold on this host, by the author's leave.

@@ -117,6 +117,8 @@ fn manifest_page() -> String {
         ("AT THE TOP", ""),
         ("THE POD: [pod]", "pod."),
         ("LIMITS: [pod.isolators] AND [app.NAME.isolators]", "@.isolators."),
+        ("LIMITS OF A DISK: io-max.\"PATH\"", "@.isolators.io-max.*."),
+        ("LIMITS OF HUGE PAGES: hugetlb", "@.isolators.hugetlb."),
         ("AN APP: [app.NAME]", "app.*."),
         ("ITS READINESS: [app.NAME.ready]", "app.*.ready."),
         ("ITS OUTPUT: [app.NAME.log]", "app.*.log."),
@@ -126,7 +128,7 @@ fn manifest_page() -> String {
         for key in KEYS.iter().filter(|key| key.support == Support::Supported) {
             let own = key.path.strip_prefix(prefix).filter(|own| !own.contains('.'));
             if let Some(own) = own {
-                key_entry(&mut page, own, key);
+                key_entry(&mut page, if own == "*" { "SIZE" } else { own }, key);
             }
         }
     }
@@ -239,7 +241,7 @@ mod tests {
         let text = page("podrun.toml.5");
         let supported: Vec<&Key> = KEYS.iter().filter(|key| key.support == Support::Supported).collect();
         for key in &supported {
-            let name = key.path.rsplit('.').next().unwrap().replace('-', "\\-");
+            let name = key.path.rsplit('.').next().unwrap().replace('-', "\\-").replace('*', "SIZE");
             assert!(text.contains(&format!(".TP\n\\fB{name}\\fR = ")), "{}", key.path);
         }
         assert_eq!(text.matches(".TP\n").count(), supported.len());

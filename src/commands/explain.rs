@@ -207,7 +207,11 @@ fn overview() -> String {
             out.push_str(&title);
         }
         table = Some(headers);
-        out.push_str(&line(last(key.path), key.about));
+        let name = match last(key.path) {
+            "*" => NAME,
+            name => name,
+        };
+        out.push_str(&line(name, key.about));
     }
     let later: Vec<&str> = KEYS.iter().filter(|key| is_outermost_later(key)).map(|key| key.path).collect();
     out.push_str("\nNot supported yet\n");

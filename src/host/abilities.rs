@@ -3,6 +3,7 @@
 //! Other than [`super::probe`], which looks with the eyes of one spec, this looks at everything; and nothing that
 //! is missing is an error. No verdict is given here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::launch;
 use crate::manifest;
 use crate::plan::{self, Request};
-use crate::spec::{AppSpec, Limits, Spec};
+use crate::spec::{AppSpec, IoMax, Limits, Spec};
 use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
 
 /// What this host has.
@@ -171,7 +172,8 @@ fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String
     };
     let refusals = plan::resolve(spec, host, &request).err()?;
     let wanted = format!("app.doctor.isolators.{key}");
-    let refusal = refusals.into_iter().find(|refusal| refusal.path == wanted)?;
+    let inner = format!("{wanted}.");
+    let refusal = refusals.into_iter().find(|r| r.path == wanted || r.path.starts_with(&inner))?;
     let reason = refusal.message.strip_prefix(&format!("{key}: ")).unwrap_or(&refusal.message).to_owned();
     Some((reason, refusal.hint))
 }
@@ -197,7 +199,24 @@ fn wanted(cpus: NumberSet, mems: NumberSet) -> Vec<(&'static str, Limits)> {
         ("cpuset", Limits { cpuset: Some(cpus), ..none() }),
         ("cpuset-mems", Limits { cpuset_mems: Some(mems), ..none() }),
         ("pids-max", Limits { pids_max: Some(Ceiling::At(64)), ..none() }),
+        ("io-weight", Limits { io_weight: Some(100), ..none() }),
+        ("io-max", Limits { io_max: any_disk(), ..none() }),
+        ("hugetlb", Limits { hugetlb: any_huge_page(), ..none() }),
+        ("unified", Limits { unified: [("memory.swap.high".into(), "max".into())].into(), ..none() }),
     ]
+}
+
+/// Some disk of this host; where there is none, what stands for the host's root.
+fn any_disk() -> BTreeMap<PathBuf, IoMax> {
+    let first = std::fs::read_dir("/sys/block").into_iter().flatten().flatten().next();
+    let path = first.map_or(PathBuf::from("/"), |entry| Path::new("/dev").join(entry.file_name()));
+    [(path, IoMax { rbps: Some(Ceiling::At(1 << 30)), ..IoMax::default() })].into()
+}
+
+/// A size that this kernel has; where it has none, the usual one.
+fn any_huge_page() -> BTreeMap<u64, Ceiling> {
+    let first = cgroup::huge_page_sizes().into_iter().next();
+    [(first.unwrap_or(2 << 20), Ceiling::At(0))].into()
 }
 
 #[cfg(test)]
@@ -219,7 +238,8 @@ mod tests {
         let keys: Vec<_> = found.isolators.iter().map(|isolator| isolator.key).collect();
         let table = crate::manifest::keys::KEYS.iter().filter_map(|key| {
             let name = key.path.strip_prefix("@.isolators.")?;
-            (key.support == crate::manifest::keys::Support::Supported && name != "on-missing").then_some(name)
+            let works = key.support == crate::manifest::keys::Support::Supported;
+            (works && name != "on-missing" && !name.contains('.')).then_some(name)
         });
         assert_eq!(keys, table.collect::<Vec<_>>(), "every isolator that works is judged");
     }

@@ -1,11 +1,9 @@
 //! [`check`]: whether this host has what keys that do not work yet ask of it, for `podrun check --host`.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-use nix::sys::stat::{major, minor};
 
 use super::check::Finding;
 use super::{open_nonblocking, profile, read_bounded, read_regular};
@@ -77,7 +75,6 @@ pub fn check(ask: &Ask, asker: &Asker) -> Option<Finding> {
             });
             finding(&rules::HOST_SECCOMP, fault.err()?, None)
         }
-        Thing::Disk(path) => finding(&rules::HOST_DISK, disk(path).err()?, None),
         Thing::UserMap(map) => {
             let fault = subuid(map, &asker.subuid, asker.user.as_ref()?)?;
             finding(&rules::HOST_SUBUID, fault, None)
@@ -99,36 +96,6 @@ fn secret(path: &Path) -> Result<u32, String> {
         return Ok(found.mode() & 0o7777);
     }
     Err(format!("{} is not a regular file", path.display()))
-}
-
-/// Whether the path is a block device or lies on one.
-fn disk(path: &Path) -> Result<(), String> {
-    let found = fs::metadata(path).map_err(|error| failed("look at", path, &error))?;
-    let mounts = read_bounded(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-    disk_of(path, &found, &String::from_utf8_lossy(&mounts))
-}
-
-fn disk_of(path: &Path, found: &Metadata, mounts: &str) -> Result<(), String> {
-    let device = found.dev();
-    let number = format!("{}:{}", major(device), minor(device));
-    if found.file_type().is_block_device() || Path::new("/sys/dev/block").join(&number).exists() {
-        return Ok(());
-    }
-    // btrfs gives its files numbers that no device has; its mounts name their device all the same.
-    let source = mounts.lines().find_map(|line| mount_source(line, &number));
-    let (kind, source) = source.unwrap_or(("unknown", ""));
-    if kind != "unknown" && fs::metadata(source).is_ok_and(|source| source.file_type().is_block_device()) {
-        return Ok(());
-    }
-    Err(format!("{} is on a filesystem without a block device ({kind})", path.display()))
-}
-
-/// The type and the source of the mount in this line of proc_pid_mountinfo(5), where its device has this number.
-fn mount_source<'a>(line: &'a str, number: &str) -> Option<(&'a str, &'a str)> {
-    let (before, after) = line.split_once(" - ")?;
-    before.split(' ').nth(2).filter(|given| *given == number)?;
-    let mut after = after.split(' ');
-    Some((after.next()?, after.next()?))
 }
 
 /// What is wrong with a map, by the lines `user:first:count` of subuid(5) that are for one of these names.
@@ -178,13 +145,5 @@ mod tests {
         }
         let nobody = subuid("0:1000:1", text, &["nobody".to_owned()]);
         assert_eq!(nobody.as_deref(), Some("mapping 0:1000:1 needs 1 ids, /etc/subuid gives 0"));
-    }
-
-    #[test]
-    fn mounts_are_found_by_their_number() {
-        let line = "36 35 0:31 / /data rw,noatime shared:1 - btrfs /dev/sda2 rw,space_cache";
-        assert_eq!(mount_source(line, "0:31"), Some(("btrfs", "/dev/sda2")));
-        assert_eq!(mount_source(line, "0:3"), None);
-        assert_eq!(mount_source("nonsense", "0:31"), None);
     }
 }

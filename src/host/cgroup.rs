@@ -1,7 +1,7 @@
 //! What the pod's groups depend on: the mounted hierarchies, and of the groups that exist already only what the
 //! isolators of the spec make necessary to know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
 
-use super::read_bounded;
+use super::{disk, read_bounded};
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
-use crate::cgroup::limits::{CpusetFacts, Facts, LIMITING, needs};
+use crate::cgroup::limits::{CpusetFacts, Disk, Facts, LIMITING, controller_of, name_on_v1, needs};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::spec::{Limits, Spec};
 use crate::sys::{detach, xattr};
@@ -31,21 +31,53 @@ pub(super) fn look(spec: &Spec) -> anyhow::Result<Facts> {
     let limits: Vec<&Limits> =
         std::iter::once(&spec.pod.limits).chain(spec.apps.iter().map(|app| &app.limits)).collect();
     let hierarchies = hierarchies()?;
-    let unified = hierarchies.v2.as_ref().map(|v2| unified(v2, &hierarchies));
+    let unified = hierarchies.v2.as_ref().map(|v2| unified(v2, &hierarchies, &limits));
     let cpuset = cpuset(&hierarchies, &limits);
     let absent_files = absent_files(&hierarchies, unified.as_ref(), &limits);
-    Ok(Facts { cpuset, absent_files, unified, page_size: page_size(), also_joined: Vec::new(), hierarchies })
+    Ok(Facts {
+        huge_pages: huge_pages(&limits),
+        disks: disks(&limits),
+        page_size: page_size(),
+        also_joined: Vec::new(),
+        cpuset,
+        absent_files,
+        unified,
+        hierarchies,
+    })
 }
 
 fn page_size() -> u64 {
     sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
+fn huge_pages(limits: &[&Limits]) -> BTreeSet<u64> {
+    let is_asked = limits.iter().any(|limits| !limits.hugetlb.is_empty());
+    if is_asked { huge_page_sizes() } else { BTreeSet::new() }
+}
+
+/// In bytes, by the names of the kernel's directories: `hugepages-2048kB`.
+pub(super) fn huge_page_sizes() -> BTreeSet<u64> {
+    let size = |name: &str| -> Option<u64> {
+        let kilobytes: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        kilobytes.checked_mul(1024)
+    };
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    entries.filter_map(|entry| size(entry.file_name().to_str()?)).collect()
+}
+
+fn disks(limits: &[&Limits]) -> BTreeMap<PathBuf, Result<Disk, String>> {
+    let paths = limits.iter().flat_map(|limits| limits.io_max.keys());
+    paths.map(|path| (path.clone(), disk::find(path))).collect()
+}
+
 /// On a hybrid host whose cgroup2 tree limits nothing there is no more to know than that.
-fn unified(v2: &Hierarchy, hierarchies: &Hierarchies) -> UnifiedFacts {
+fn unified(v2: &Hierarchy, hierarchies: &Hierarchies, limits: &[&Limits]) -> UnifiedFacts {
     let own_group = v2.own.clone().unwrap_or_default();
     let controllers = words(&v2.mount_point.join("cgroup.controllers"));
-    let of_use = |c: &&str| controllers.iter().any(|have| have == *c) && hierarchies.v1_with(c).is_none();
+    let is_wanted = |c: &str| c == "memory" || needs(c, limits);
+    let is_here =
+        |c: &str| controllers.iter().any(|have| have == c) && hierarchies.v1_with(name_on_v1(c)).is_none();
+    let of_use = |c: &&str| is_wanted(c) && is_here(c);
     if !LIMITING.iter().any(of_use) {
         let root = GroupFacts { controllers, ..GroupFacts::default() };
         return UnifiedFacts { own_group, root, own: GroupFacts::default() };
@@ -168,7 +200,7 @@ fn absent_files(
     let mut absent = BTreeSet::new();
     for (controller, on_v1, on_v2) in suspects(limits) {
         let own_v2 = unified.filter(|u| !u.own.is_root && u.own.controllers.iter().any(|c| c == controller));
-        let (dir, file) = match (hierarchies.v1_with(controller), &hierarchies.v2) {
+        let (dir, file) = match (hierarchies.v1_with(name_on_v1(controller)), &hierarchies.v2) {
             (Some(v1), _) => (v1.own_dir(), on_v1),
             (None, Some(v2)) if own_v2.is_some() => (v2.own_dir(), on_v2),
             _ => continue,
@@ -176,28 +208,44 @@ fn absent_files(
         if file.is_empty() {
             continue;
         }
-        let missing = |dir: &PathBuf| {
-            dir.join(file).symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-        };
-        if dir.as_ref().is_some_and(missing) {
+        if dir.is_some_and(|dir| is_missing(&dir, file)) {
             absent.insert(file.to_owned());
         }
     }
     absent
 }
 
+/// A root has fewer files than the groups below it: there one of those is asked too, if there is any.
+fn is_missing(dir: &Path, file: &str) -> bool {
+    let lacks = |dir: &Path| {
+        dir.join(file).symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let is_root = || dir.join("cgroup.sane_behavior").exists();
+    let a_group = || {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).find(|path| path.is_dir())
+    };
+    lacks(dir) && (!is_root() || a_group().is_some_and(|group| lacks(&group)))
+}
+
 /// Controller, its file on v1 and its file on v2 (empty: that version has none), for the limits that are set.
-fn suspects(limits: &[&Limits]) -> Vec<(&'static str, &'static str, &'static str)> {
+fn suspects<'a>(limits: &[&'a Limits]) -> Vec<(&'a str, &'a str, &'a str)> {
     type Row = (fn(&Limits) -> bool, (&'static str, &'static str, &'static str));
-    const ROWS: [Row; 6] = [
+    const ROWS: [Row; 9] = [
         (|l| l.memory_swap_max.is_some(), ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max")),
         (|l| l.memory_zswap_max.is_some(), ("memory", "", "memory.zswap.max")),
         (|l| l.memory_oom_group.is_some(), ("memory", "", "memory.oom.group")),
         (|l| l.cpus.is_some(), ("cpu", "cpu.cfs_quota_us", "cpu.max")),
         (|l| l.cpu_burst.is_some(), ("cpu", "cpu.cfs_burst_us", "cpu.max.burst")),
         (|l| l.cpu_weight == Some(CpuWeight::Idle), ("cpu", "cpu.idle", "cpu.idle")),
+        (|l| l.io_weight.is_some(), ("io", "blkio.bfq.weight", "io.weight")),
+        (|l| l.io_weight.is_some(), ("io", "", "io.bfq.weight")),
+        (|l| !l.io_max.is_empty(), ("io", "", "io.max")),
     ];
-    ROWS.into_iter().filter(|(is_set, _)| limits.iter().any(|l| is_set(l))).map(|(_, files)| files).collect()
+    let rows = ROWS.into_iter().filter(|(is_set, _)| limits.iter().any(|l| is_set(l))).map(|(_, row)| row);
+    let named =
+        limits.iter().flat_map(|l| l.unified.keys()).map(|file| (controller_of(file), "", file.as_str()));
+    rows.chain(named).collect()
 }
 
 #[cfg(test)]

@@ -31,8 +31,6 @@ pub enum Thing {
     Credential(String),
     /// A seccomp profile in the form of OCI.
     Profile(PathBuf),
-    /// A block device, or a file on one.
-    Disk(PathBuf),
     /// A map of user ids, as it was written: `inside:outside:count`.
     UserMap(String),
 }
@@ -40,27 +38,15 @@ pub enum Thing {
 /// Everything that the tree asks, in the order of the text.
 pub(super) fn gather(root: &Table) -> Vec<Ask> {
     let mut asks = Vec::new();
-    let mut owners = Vec::new();
     if let Some(pod) = root.table("pod") {
         let user = pod.table("namespaces").and_then(|table| table.item("user"));
         if let Some(item) = user.filter(|item| item.value.as_str().is_some_and(is_map)) {
             add(&mut asks, &item, |text| Thing::UserMap(text.to_owned()));
         }
-        owners.push(pod);
     }
     for app in root.table("app").map(|table| table.items()).unwrap_or_default() {
         let Some(app) = app.as_table() else { continue };
         of_app(&app, &mut asks);
-        owners.push(app);
-    }
-    for owner in owners {
-        let disks = owner.table("isolators").and_then(|block| block.table("io-max"));
-        for item in disks.map(|table| table.items()).unwrap_or_default() {
-            if place::absolute(item.key).is_ok() {
-                let what = Thing::Disk(PathBuf::from(item.key));
-                asks.push(Ask { path: item.path.to_string(), span: item.key_span.clone(), what });
-            }
-        }
     }
     asks.sort_by_key(|ask| ask.span.start);
     asks
@@ -106,7 +92,7 @@ fn is_map(text: &str) -> bool {
 mod tests {
     use super::super::Source;
     use super::super::overrides::Overrides;
-    use super::Thing::{Credential, Device, Disk, Profile, Secret, UserMap};
+    use super::Thing::{Credential, Device, Profile, Secret, UserMap};
 
     #[test]
     fn what_is_well_formed_is_asked_and_nothing_else() {
@@ -119,9 +105,6 @@ namespaces = { user = "0:1000:70000" }
 devices = ["/dev/fuse:rw", "kvm", 3, "/dev/null"]
 secrets = ["/etc/a", "cred:b", "cred:"]
 seccomp = "/etc/p.json"
-[app.a.isolators.io-max]
-"/srv" = { rbps = 1 }
-srv = { rbps = 1 }
 [app.b]
 seccomp = "default"
 "#;
@@ -135,10 +118,8 @@ seccomp = "default"
             ("app.a.secrets[0]", Secret("/etc/a".into())),
             ("app.a.secrets[1]", Credential("b".into())),
             ("app.a.seccomp", Profile("/etc/p.json".into())),
-            ("app.a.isolators.io-max.\"/srv\"", Disk("/srv".into())),
         ];
         assert_eq!(found, expected.each_ref().map(|(path, what)| (*path, what)));
-        assert_eq!(&text[asks[6].span.clone()], "\"/srv\"");
         assert_eq!(Source::new("x.toml", "= nonsense", Overrides::default()).asks(), []);
     }
 }

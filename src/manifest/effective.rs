@@ -67,6 +67,32 @@ fn all_isolators(limits: &Limits) -> Vec<(&'static str, Option<String>)> {
         ("cpuset", limits.cpuset.as_ref().map(|set| quoted(&set.to_string()))),
         ("cpuset-mems", limits.cpuset_mems.as_ref().map(|set| quoted(&set.to_string()))),
         ("pids-max", count(limits.pids_max)),
+        ("io-weight", limits.io_weight.map(|weight| weight.to_string())),
+        (
+            "io-max",
+            some_inline(limits.io_max.iter().map(|(path, max)| {
+                let parts = [
+                    ("rbps", bytes(max.rbps)),
+                    ("wbps", bytes(max.wbps)),
+                    ("riops", count(max.riops)),
+                    ("wiops", count(max.wiops)),
+                ];
+                let said = parts.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+                format!("{} = {}", quoted(&path.to_string_lossy()), inline(said.collect()))
+            })),
+        ),
+        (
+            "hugetlb",
+            some_inline(limits.hugetlb.iter().map(|(page, limit)| {
+                format!("{} = {}", quoted(&size::show(*page)), bytes(Some(*limit)).unwrap_or_default())
+            })),
+        ),
+        (
+            "unified",
+            some_inline(
+                limits.unified.iter().map(|(file, value)| format!("{} = {}", quoted(file), quoted(value))),
+            ),
+        ),
     ]
 }
 
@@ -217,6 +243,12 @@ fn table(pairs: &std::collections::BTreeMap<String, String>) -> String {
     inline(pairs.iter().map(|(name, value)| format!("{} = {}", bare(name), quoted(value))).collect())
 }
 
+/// `None`: nothing is said.
+fn some_inline(pairs: impl Iterator<Item = String>) -> Option<String> {
+    let pairs: Vec<String> = pairs.collect();
+    (!pairs.is_empty()).then(|| inline(pairs))
+}
+
 fn inline(pairs: Vec<String>) -> String {
     if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) }
 }
@@ -257,6 +289,10 @@ memory-oom-group = true
 memory-zswap-max = "1MiB"
 cpu-weight = "idle"
 pids-max = "max"
+io-weight = 30
+io-max = { "/srv/a.b" = { rbps = "1MiB", wiops = 5 }, "/" = { wbps = "max", riops = "max" } }
+hugetlb = { 2MB = "4MiB", "1GiB" = "max" }
+unified = { "memory.swap.high" = 4096, "io.latency" = "8:0 target=10" }
 on-missing = "ignore"
 [app.db]
 rootfs = "/"
@@ -316,8 +352,12 @@ backlog = 5
         let spec = read(RICH).spec.unwrap();
         let text = effective(&spec);
         for key in KEYS.iter().filter(|key| key.support == Support::Supported) {
-            let name = key.path.rsplit('.').next().unwrap();
-            let is_said = |line: &str| line.trim_start_matches("# ").starts_with(name);
+            let name = key.path.rsplit('.').next().filter(|name| *name != "*").unwrap_or("2MiB");
+            let within = [format!(" {name} = "), format!("\"{name}\" = ")];
+            let is_said = |line: &str| {
+                line.trim_start_matches("# ").starts_with(name)
+                    || within.iter().any(|said| line.contains(said))
+            };
             assert!(text.lines().any(is_said), "{name}\n{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! The isolators of one block, of the pod or of an app, each by itself.
 
+mod tables;
 mod time;
 
 use toml::de::DeValue;
@@ -14,6 +15,7 @@ const CPUS: ValueRules = ValueRules::new(rules::CPUS_FORM, rules::CPUS_RANGE);
 const WEIGHT: ValueRules = ValueRules::new(rules::WEIGHT_FORM, rules::WEIGHT_RANGE);
 const NUMBERS: ValueRules = ValueRules::new(rules::NUMBERS_FORM, rules::NUMBERS_RANGE);
 const PIDS: ValueRules = ValueRules::new(rules::PIDS_FORM, rules::PIDS_RANGE);
+const PATH: Rule = rules::PATH;
 /// Less than this and not even the C library of most programs fits.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// PID_MAX_LIMIT of 64-bit kernels; pids.max takes nothing above it.
@@ -37,6 +39,10 @@ pub(super) fn read(owner: &Table, report: &mut Report) -> Limits {
         cpu_weight: block.item("cpu-weight").and_then(|item| read_weight(&item, report)),
         cpuset: block.item("cpuset").and_then(|item| read_numbers(&item, report)),
         cpuset_mems: block.item("cpuset-mems").and_then(|item| read_numbers(&item, report)),
+        io_weight: block.item("io-weight").and_then(|item| read_io_weight(&item, report)),
+        io_max: tables::io_max(&block, report),
+        hugetlb: tables::hugetlb(&block, report),
+        unified: tables::unified(&block, report),
         pids_max: block.item("pids-max").and_then(|item| read_pids(&item, report)),
         on_missing: block.item("on-missing").and_then(|item| on_missing(&item, report)).unwrap_or_default(),
     }
@@ -75,6 +81,18 @@ pub(super) fn read_weight(item: &Item, report: &mut Report) -> Option<CpuWeight>
     match item.as_integer() {
         Some(number) => item.accept(report, WEIGHT, cpus::weight(number)),
         None => item.parsed(report, WEIGHT, cpus::weight_word),
+    }
+}
+
+fn read_io_weight(item: &Item, report: &mut Report) -> Option<u16> {
+    let number = item.integer(report)?;
+    match u16::try_from(number) {
+        Ok(weight @ 1..=10_000) => Some(weight),
+        _ => {
+            let message = format!("io-weight is {number}; the range is 1 to 10000");
+            report.add(item.problem(&rules::RANGE, message));
+            None
+        }
     }
 }
 
@@ -120,7 +138,7 @@ pub(super) fn source<'t>(item: &Item, report: &Report<'t>) -> &'t str {
 
 /// What two or more isolators say together, in one block and between the pod's and an app's.
 pub(super) mod together {
-    use super::{Ceiling, Item, Limits, Report, Rule, Table, rules, size, source, time};
+    use super::{Ceiling, Item, Limits, Report, Table, rules, size, source, tables, time};
 
     /// A block that was read, with the table that it was read from.
     pub struct Block<'a> {
@@ -136,6 +154,22 @@ pub(super) mod together {
         fn item(&self, key: &str) -> Option<Item<'a>> {
             self.table.as_ref()?.item(key)
         }
+
+        /// The limit of the pages of this size, however its author has written the size.
+        fn huge_pages(&self, page: u64) -> Option<Item<'a>> {
+            let items = self.table.as_ref()?.table("hugetlb")?.items();
+            items.into_iter().find(|item| tables::page_size(item.key).is_ok_and(|size| size == page))
+        }
+
+        /// A value in tables within tables.
+        fn inner(&self, path: &[String]) -> Option<Item<'a>> {
+            let (last, tables) = path.split_last()?;
+            let mut table = self.table.clone()?;
+            for name in tables {
+                table = table.table(name)?;
+            }
+            table.item(last)
+        }
     }
 
     /// Checks the pod's block, each app's, and each app's against the pod's.
@@ -147,7 +181,8 @@ pub(super) mod together {
             outside_cpuset(pod, app, report);
             protection(pod, app, report);
         }
-        sum_of_minima(pod, apps, report);
+        sum_of_guarantees("memory-min", |limits| limits.memory_min, (pod, apps), report);
+        sum_of_guarantees("memory-low", |limits| limits.memory_low, (pod, apps), report);
     }
 
     /// What the keys of one block say together.
@@ -192,9 +227,44 @@ pub(super) mod together {
             }
         };
         warn("memory-max", exceeds(ours.memory_max, theirs.memory_max));
+        warn("memory-high", exceeds(ours.memory_high, theirs.memory_high));
         warn("memory-swap-max", exceeds(ours.memory_swap_max, theirs.memory_swap_max));
+        warn("memory-zswap-max", exceeds(ours.memory_zswap_max, theirs.memory_zswap_max));
         warn("cpus", exceeds(ours.cpus, theirs.cpus));
         warn("pids-max", exceeds(ours.pids_max, theirs.pids_max));
+        above_pod_within(pod, app, report);
+    }
+
+    /// The same of what stands in tables: limits of the same disk and of the same huge pages.
+    fn above_pod_within(pod: &Block, app: &Block, report: &mut Report) {
+        let (ours, theirs) = (app.limits, pod.limits);
+        let disks = ours.io_max.iter().filter_map(|(path, max)| Some((path, max, theirs.io_max.get(path)?)));
+        let disks = disks.flat_map(|(path, mine, outer)| {
+            let path = path.to_string_lossy().into_owned();
+            [
+                (["io-max".to_owned(), path.clone(), "rbps".to_owned()], exceeds(mine.rbps, outer.rbps)),
+                (["io-max".to_owned(), path.clone(), "wbps".to_owned()], exceeds(mine.wbps, outer.wbps)),
+                (["io-max".to_owned(), path.clone(), "riops".to_owned()], exceeds(mine.riops, outer.riops)),
+                (["io-max".to_owned(), path, "wiops".to_owned()], exceeds(mine.wiops, outer.wiops)),
+            ]
+        });
+        let pages = ours.hugetlb.iter().filter(|(page, mine)| theirs.hugetlb.get(page) < Some(*mine));
+        let pages: Vec<u64> =
+            pages.map(|(page, _)| *page).filter(|page| theirs.hugetlb.contains_key(page)).collect();
+        for page in pages {
+            let (Some(mine), Some(outer)) = (app.huge_pages(page), pod.huge_pages(page)) else { continue };
+            let (text, outer_text) = (source(&mine, report), source(&outer, report));
+            let message =
+                format!("hugetlb.{} ({text}) is above the pod's ({outer_text}), which binds", mine.key);
+            report.add(mine.problem(&rules::ABOVE_POD, message).related(outer.span, "the pod's is here"));
+        }
+        for (path, _) in disks.filter(|(_, is_above)| *is_above) {
+            let (Some(mine), Some(outer)) = (app.inner(&path), pod.inner(&path)) else { continue };
+            let (text, outer_text) = (source(&mine, report), source(&outer, report));
+            let message =
+                format!("{} of {} ({text}) is above the pod's ({outer_text}), which binds", path[2], path[1]);
+            report.add(mine.problem(&rules::ABOVE_POD, message).related(outer.span, "the pod's is here"));
+        }
     }
 
     /// Whether both are said and the inner one is more.
@@ -236,25 +306,32 @@ pub(super) mod together {
         }
     }
 
-    fn sum_of_minima(pod: &Block, apps: &[Block], report: &mut Report) {
-        let (key, bound) = match (pod.limits.memory_min, pod.limits.memory_max) {
-            (Some(Ceiling::At(min)), _) => ("memory-min", min),
+    /// What the apps are guaranteed fits into what the pod has: its own guarantee, else its limit.
+    fn sum_of_guarantees(
+        key: &str,
+        guarantee: fn(&Limits) -> Option<Ceiling>,
+        (pod, apps): (&Block, &[Block]),
+        report: &mut Report,
+    ) {
+        let (bound_key, bound) = match (guarantee(pod.limits), pod.limits.memory_max) {
+            (Some(Ceiling::At(own)), _) => (key, own),
             (None, Some(Ceiling::At(max))) => ("memory-max", max),
             _ => return,
         };
-        let minima = apps.iter().filter_map(|app| match app.limits.memory_min {
+        let guaranteed = apps.iter().filter_map(|app| match guarantee(app.limits) {
             Some(Ceiling::At(bytes)) => Some((bytes, app)),
             _ => None,
         });
-        let sum = minima.clone().fold(0_u64, |sum, (bytes, _)| sum.saturating_add(bytes));
-        let Some(outer) = pod.item(key).filter(|_| sum > bound) else { return };
-        let rule: &Rule = &rules::MIN_SUM;
+        let sum = guaranteed.clone().fold(0_u64, |sum, (bytes, _)| sum.saturating_add(bytes));
+        let Some(outer) = pod.item(bound_key).filter(|_| sum > bound) else { return };
         let text = source(&outer, report);
-        let message =
-            format!("the apps' memory-min add up to {}, more than the pod's {key} ({text})", size::show(sum));
-        let problem = minima
-            .filter_map(|(_, app)| Some((app.item("memory-min")?, app.app?)))
-            .fold(outer.problem(rule, message), |problem, (item, name)| {
+        let message = format!(
+            "the apps' {key} add up to {}, more than the pod's {bound_key} ({text})",
+            size::show(sum)
+        );
+        let problem = guaranteed
+            .filter_map(|(_, app)| Some((app.item(key)?, app.app?)))
+            .fold(outer.problem(&rules::MIN_SUM, message), |problem, (item, name)| {
                 problem.related(item.span, format!("app `{name}`"))
             });
         report.add(problem);

@@ -30,6 +30,10 @@ pub(super) fn check(root: &Table, report: &mut Report) {
                     tables
                         .extend(inner_tables(&item, key.kind, report).into_iter().map(|inner| (inner, true)));
                 }
+                // What it is if not a table is told by who reads it.
+                Lookup::Key(key) if key.kind == Kind::Table => {
+                    tables.extend(item.as_table().map(|inner| (inner, told)));
+                }
                 Lookup::Key(_) => {}
                 Lookup::Table => match item.as_table() {
                     Some(inner) => tables.push((inner, told)),

@@ -9,10 +9,12 @@ use toml::de::{DeTable, DeValue};
 pub(super) fn in_tree(tree: &DeTable, path: &str) -> Option<Range<usize>> {
     let mut found = None;
     let mut table = tree;
-    for part in path.split('.') {
+    for part in parts(path) {
         let (key, index) = match part.split_once('[') {
-            Some((key, index)) => (key, index.trim_end_matches(']').parse::<usize>().ok()),
-            None => (part, None),
+            Some((key, index)) if !part.starts_with('"') => {
+                (key, index.trim_end_matches(']').parse::<usize>().ok())
+            }
+            _ => (part.trim_matches('"'), None),
         };
         let Some((name, value)) = table.get_key_value(key) else { break };
         let element = index.and_then(|i| element(value, i));
@@ -25,6 +27,16 @@ pub(super) fn in_tree(tree: &DeTable, path: &str) -> Option<Range<usize>> {
         table = inner;
     }
     found
+}
+
+/// The parts between the dots; one in quotes may hold dots itself.
+fn parts(path: &str) -> Vec<&str> {
+    let mut in_quotes = false;
+    path.split(|c: char| {
+        in_quotes ^= c == '"';
+        c == '.' && !in_quotes
+    })
+    .collect()
 }
 
 fn element(value: &Spanned<DeValue<'_>>, index: usize) -> Option<Range<usize>> {
@@ -41,13 +53,14 @@ mod tests {
 
     #[test]
     fn locate_finds_the_value_or_what_is_nearest() {
-        let text = "[app.web]\nuser = \"x\"\ngroups = [1, \"wheel\"]\n[app.web.isolators]\ncpus = 1\n";
+        let text = "[app.web]\nuser = \"x\"\ngroups = [1, \"wheel\"]\n[app.web.isolators]\ncpus = 1\n[app.web.isolators.io-max]\n\"/srv/a.b\" = { rbps = 1 }\n";
         let table = [
             ("app.web.user", Some("\"x\"")),
             ("app.web.groups[1]", Some("\"wheel\"")),
             ("app.web.groups[9]", Some("[1, \"wheel\"]")),
             ("app.web.isolators.cpus", Some("1")),
             ("app.web.isolators.memory-max", Some("isolators")),
+            ("app.web.isolators.io-max.\"/srv/a.b\"", Some("\"/srv/a.b\"")),
             ("app.web.group", Some("web")),
             ("pod.name", None),
         ];

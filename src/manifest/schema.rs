@@ -46,7 +46,8 @@ fn table(path: &[&str]) -> Value {
                 if key.default == "required" {
                     required.push(name);
                 }
-                properties.insert(name.to_owned(), value(key));
+                let found = if key.kind == Kind::Table { entries(&inner, key) } else { value(key) };
+                properties.insert(name.to_owned(), found);
             }
             Lookup::Table => {
                 if matches!(inner.as_slice(), ["app" | "pod"]) {
@@ -78,6 +79,22 @@ fn named(path: &[&str], names: &str, at_least: usize) -> Value {
     })
 }
 
+/// A key that is a table with names of the author's: of tables, or of values.
+fn entries(path: &[&str], key: &Key) -> Value {
+    let one: Vec<&str> = path.iter().copied().chain([NAME]).collect();
+    let entry = match keys::look_up(&one) {
+        Lookup::Key(entry) => value(entry),
+        _ => table(&one),
+    };
+    let names = if path.ends_with(&["hugetlb"]) { "^[0-9]+([KMG]B|[KMG]iB)$" } else { "^/" };
+    let mut found = value(key);
+    if let Value::Object(entries) = &mut found {
+        entries.insert("patternProperties".into(), json!({ names: entry }));
+        entries.insert("additionalProperties".into(), json!(false));
+    }
+    found
+}
+
 fn description(path: &[&str]) -> &'static str {
     match path {
         [] => "A pod: a few apps that live and die together.",
@@ -85,6 +102,7 @@ fn description(path: &[&str]) -> &'static str {
         ["socket"] => "Sockets that are open before their app is started, by their names in LISTEN_FDNAMES.",
         ["socket", _] => "One socket. Its name is the part of the header behind `socket.`.",
         ["pod"] => "What holds for the pod as a whole.",
+        [.., "io-max", _] => "Limits of one disk. Its name is a path that leads to it.",
         ["pod", _] => "Limits for all apps together.",
         ["app", _] => "One app. Its name is the part of the header behind `app.`.",
         _ => "Limits for this app with all its processes.",
@@ -173,6 +191,11 @@ fn of_kind(key: &Key) -> Value {
             ],
         }),
         Kind::TextTable => strings(key),
+        Kind::LimitTable if key.path.ends_with(".unified") => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)+$" },
+            "additionalProperties": { "type": ["integer", "string"] },
+        }),
         Kind::LimitTable => json!({
             "type": "object",
             "propertyNames": { "enum": rlimit::names() },

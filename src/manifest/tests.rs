@@ -65,6 +65,10 @@ fn reference_names_every_working_key_and_its_files() {
     let text = fs::read_to_string(repository("docs/manifest.md")).unwrap();
     for key in keys::KEYS.iter().filter(|key| key.support == keys::Support::Supported) {
         let name = key.path.rsplit('.').next().unwrap();
+        if name == "*" {
+            // A name of the author's.
+            continue;
+        }
         let row = text.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
         let row = row.unwrap_or_else(|| panic!("docs/manifest.md has no row for `{name}`"));
         let files = key.cgroup.map(|files| [files.v1, files.v2]).unwrap_or_default();

@@ -333,7 +333,7 @@ fn verify_shown(plan: &UnitPlan, cgroup: &CgroupPlan, setting: &Setting) -> anyh
     let path = joined.mount_point.join(&plan.slice_group).join(&setting.file);
     let text = fs::read_to_string(&path)
         .with_context(|| format!("cannot read back {} of the pod from `{}`", setting.key, path.display()))?;
-    if text.trim_end() != setting.reads_back {
+    if !setting.shows.agrees(&text, &setting.reads_back) {
         bail!(
             "cannot set {} of the pod: systemd took the value for unit `{}`, and `{}` shows `{}`, expected `{}`",
             setting.key,

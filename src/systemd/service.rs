@@ -123,9 +123,7 @@ mod tests {
             hierarchies: Hierarchies::parse(HYBRID, OWN),
             unified: Some(UnifiedFacts::default()),
             cpuset: Ok(CpusetFacts { cpus: set.clone(), mems: set }),
-            absent_files: Default::default(),
-            page_size: 4096,
-            also_joined: Vec::new(),
+            ..Facts::default()
         }
     }
 

@@ -119,6 +119,8 @@ pub enum Value {
         /// Its whole `argv`.
         argv: Vec<String>,
     },
+    /// `a(st)`: devices by their paths.
+    Devices(Vec<(String, u64)>),
 }
 
 impl Value {
@@ -131,6 +133,7 @@ impl Value {
             Self::Numbers(numbers) => numbers.clone().into(),
             Self::Texts(texts) => texts.clone().into(),
             Self::Command { path, argv } => Array::from(vec![(path.as_str(), argv.clone(), false)]).into(),
+            Self::Devices(devices) => devices.clone().into(),
         }
     }
 }
@@ -147,6 +150,10 @@ impl fmt::Display for Property {
             Value::Numbers(numbers) => write!(f, "{numbers:?}"),
             Value::Texts(texts) => write!(f, "{texts:?}"),
             Value::Command { argv, .. } => write!(f, "{argv:?}"),
+            Value::Devices(devices) => {
+                let words: Vec<String> = devices.iter().map(|(path, n)| format!("{path} {n}")).collect();
+                write!(f, "{}", words.join(", "))
+            }
         }
     }
 }
@@ -236,18 +243,19 @@ pub fn assign(
     for of_key in settings.chunk_by(|a, b| a.key == b.key) {
         let version = of_key.first().and_then(|s| cgroup.hierarchies.get(s.hierarchy)).map(|h| h.version);
         match express(of_key, version.unwrap_or(Version::V1), pod.limits) {
-            Some(Expressed { property, more, shown, and_below })
-                if [&property].into_iter().chain(&more).all(|p| manager.properties.contains(&p.name)) =>
+            Some(Expressed { properties, shown, and_below })
+                if properties.iter().all(|property| manager.properties.contains(&property.name)) =>
             {
-                if and_below || needs_both(&settings, &property.name) {
+                if and_below || properties.iter().any(|property| needs_both(&settings, &property.name)) {
                     kept.extend_from_slice(of_key);
                 }
-                assigned.properties.push(property);
-                assigned.properties.extend(more);
+                assigned.properties.extend(properties);
                 assigned.shown.extend(shown);
             }
-            _ if of_key.iter().any(|s| s.key == "cpu-weight") => refuse_weight(cgroup, pod, &mut errors),
-            _ => kept.extend_from_slice(of_key),
+            _ => match WEIGHTS.iter().find(|weight| of_key.iter().any(|s| s.key == **weight)) {
+                Some(weight) => refuse_weight(weight, cgroup, pod, &mut errors),
+                None => kept.extend_from_slice(of_key),
+            },
         }
     }
     if let Some(own) = cgroup.groups.first_mut() {
@@ -278,14 +286,21 @@ fn named(assigned: Assigned, manager: &ManagerFacts, pod: &PodFacts<'_>) -> Unit
     }
 }
 
-/// A share of the CPU is one among the slices; below the slice it would divide nothing.
-fn refuse_weight(cgroup: &mut CgroupPlan, pod: &PodFacts<'_>, errors: &mut Vec<LimitError>) {
+/// Shares are among the slices; below the slice they would divide nothing.
+const WEIGHTS: [&str; 2] = ["cpu-weight", "io-weight"];
+
+fn refuse_weight(
+    key: &'static str,
+    cgroup: &mut CgroupPlan,
+    pod: &PodFacts<'_>,
+    errors: &mut Vec<LimitError>,
+) {
     let (scope, reason) = ("pod".to_owned(), "this systemd cannot give it to the pod's slice".to_owned());
     if pod.limits.on_missing == OnMissing::Ignore {
-        cgroup.not_enforced.push(NotEnforced { scope, key: "cpu-weight".to_owned(), reason });
+        cgroup.not_enforced.push(NotEnforced { scope, key: key.to_owned(), reason });
     } else {
         let hint = Some("remove it, set on-missing = \"ignore\", or use --driver cgroupfs".to_owned());
-        errors.push(LimitError { scope, key: "cpu-weight", reason, hint });
+        errors.push(LimitError { scope, key, entry: None, reason, hint });
     }
 }
 
@@ -297,9 +312,7 @@ fn needs_both(settings: &[Setting], property: &str) -> bool {
 
 /// One isolator as a property.
 struct Expressed {
-    property: Property,
-    /// What goes with it.
-    more: Vec<Property>,
+    properties: Vec<Property>,
     shown: Vec<Setting>,
     /// The property is coarser than what was asked for: that stays, one level below.
     and_below: bool,
@@ -321,13 +334,16 @@ fn express(settings: &[Setting], version: Version, limits: &Limits) -> Option<Ex
         ("cpuset-mems", Version::V2) => {
             Property::new("AllowedMemoryNodes", Value::Bytes(mask(limits.cpuset_mems.as_ref()?)))
         }
+        ("io-weight", Version::V2) => Property::new("IOWeight", Value::Number(limits.io_weight?.into())),
+        // Only half of it on v1, where a group of groups has no such limit anyway.
+        ("io-max", Version::V2) => return io_max(settings),
         ("cpu-weight", _) => Property::new("CPUWeight", weight(limits.cpu_weight?, version)?),
         // Saving up would be in vain below a quota that cannot: then podrun holds both, below.
         ("cpus", _) if limits.cpu_burst.is_some_and(|burst| !burst.is_zero()) => return None,
         ("cpus", _) => return quota(settings, limits),
         _ => return None,
     };
-    Some(Expressed { property, more: Vec::new(), shown: settings.to_vec(), and_below: false })
+    Some(Expressed { properties: vec![property], shown: settings.to_vec(), and_below: false })
 }
 
 fn limit(setting: &Setting) -> Option<Value> {
@@ -363,9 +379,31 @@ fn quota(settings: &[Setting], limits: &Limits) -> Option<Expressed> {
         Setting { value: reads_back.clone(), reads_back, ..setting.clone() }
     });
     let own_period = limits.cpu_period.map(|_| Property::new("CPUQuotaPeriodUSec", Value::Number(period)));
-    let property = Property::new("CPUQuotaPerSecUSec", Value::Number(rounded));
-    let more = own_period.into_iter().collect();
-    Some(Expressed { property, more, shown: shown.collect(), and_below: rounded != amount })
+    let quota = Property::new("CPUQuotaPerSecUSec", Value::Number(rounded));
+    let properties = [quota].into_iter().chain(own_period).collect();
+    Some(Expressed { properties, shown: shown.collect(), and_below: rounded != amount })
+}
+
+/// A property for each kind of limit, with every disk that has one.
+fn io_max(settings: &[Setting]) -> Option<Expressed> {
+    const KINDS: [(&str, &str); 4] = [
+        ("rbps", "IOReadBandwidthMax"),
+        ("wbps", "IOWriteBandwidthMax"),
+        ("riops", "IOReadIOPSMax"),
+        ("wiops", "IOWriteIOPSMax"),
+    ];
+    let limit = |setting: &Setting, kind: &str| {
+        let (disk, words) = setting.value.split_once(' ')?;
+        let word = words.split(' ').find_map(|word| word.strip_prefix(kind)?.strip_prefix('='))?;
+        // systemd finds the device by its number, without looking for the node.
+        Some((format!("/dev/block/{disk}"), word.parse().ok()?))
+    };
+    let property = |(kind, name): (&str, &str)| {
+        let devices: Vec<_> = settings.iter().filter_map(|setting| limit(setting, kind)).collect();
+        (!devices.is_empty()).then(|| Property::new(name, Value::Devices(devices)))
+    };
+    let properties = KINDS.into_iter().filter_map(property).collect();
+    Some(Expressed { properties, shown: settings.to_vec(), and_below: false })
 }
 
 /// Bit `i % 8` of byte `i / 8` is CPU `i`.

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::cgroup::hierarchy::Hierarchies;
-use crate::cgroup::limits::{self, CpusetFacts};
+use crate::cgroup::limits::{self, CpusetFacts, Disk};
+use crate::spec::IoMax;
 use crate::value::{Ceiling, CpuAmount};
 
 const MIB: u64 = 1 << 20;
 
 fn manager() -> ManagerFacts {
-    let names = "AllowedCPUs AllowedMemoryNodes CPUQuotaPerSecUSec CPUQuotaPeriodUSec CPUWeight MemoryHigh MemoryLow MemoryMax MemoryMin \
+    let names = "AllowedCPUs AllowedMemoryNodes CPUQuotaPerSecUSec CPUQuotaPeriodUSec CPUWeight IOReadBandwidthMax \
+IOReadIOPSMax IOWeight IOWriteBandwidthMax IOWriteIOPSMax MemoryHigh MemoryLow MemoryMax MemoryMin \
 MemorySwapMax TasksMax";
     let properties = names.split(' ').map(str::to_owned).collect();
     ManagerFacts { version: "252".into(), root: String::new(), properties }
@@ -198,6 +200,26 @@ fn period_goes_with_the_quota_and_burst_takes_both_below() {
     );
     let (properties, _, _) = told(&unified(), &Limits { cpu_burst: period(0), ..limits });
     assert_eq!(properties.len(), 2);
+}
+
+#[test]
+fn limits_of_disks_are_a_property_for_each_kind() {
+    let disk = |minor| Ok(Disk { major: 254, minor });
+    let facts = |facts| Facts { disks: [("/".into(), disk(0)), ("/srv".into(), disk(16))].into(), ..facts };
+    let max = |bytes| IoMax { rbps: Some(Ceiling::At(bytes)), ..IoMax::default() };
+    let also = IoMax { wiops: Some(Ceiling::At(7)), ..max(5) };
+    let io_max = [("/".into(), max(3)), ("/srv".into(), also)].into();
+    let limits = Limits { io_max, io_weight: Some(300), ..Limits::default() };
+    let (properties, shown, below) = told(&facts(unified()), &limits);
+    let expected = [
+        "IOWeight=300",
+        "IOReadBandwidthMax=/dev/block/254:0 3, /dev/block/254:16 5",
+        "IOWriteIOPSMax=/dev/block/254:16 7",
+    ];
+    assert_eq!(properties, expected);
+    assert_eq!(shown.len(), 3);
+    assert_eq!(shown[2], "io.max=254:16 rbps=5 wbps=max riops=max wiops=7");
+    assert!(below.is_empty());
 }
 
 #[test]

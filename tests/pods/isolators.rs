@@ -8,6 +8,9 @@ use podrun_abi::event::{End, OomLevel};
 
 use crate::harness::{Lab, app, below_systemd, driver_name, pod, require};
 
+/// Stands for the number of the disk that the host's root is on.
+const DISK: &str = "MAJ:MIN";
+
 /// One key with a value, and what the kernel shows for it.
 struct Row {
     key: &'static str,
@@ -18,7 +21,7 @@ struct Row {
     /// Files of cgroup v1; none: that version has no such thing.
     v1: &'static [(&'static str, &'static str)],
     /// What `systemctl show` says of the pod's slice.
-    systemd: Option<Property>,
+    systemd: &'static [Property],
 }
 
 /// A property of the slice, and where it is one: elsewhere the file is podrun's, below the scope.
@@ -47,87 +50,146 @@ const TABLE: &[Row] = &[
         asked: "\"64MiB\"",
         v2: &[("memory.max", MIB_64)],
         v1: &[("memory.limit_in_bytes", MIB_64)],
-        systemd: Some(property("MemoryMax", MIB_64)),
+        systemd: &[property("MemoryMax", MIB_64)],
     },
     Row {
         key: "memory-high",
         asked: "\"48MiB\"",
         v2: &[("memory.high", "50331648")],
         v1: &[],
-        systemd: Some(on_v2_only("MemoryHigh", "50331648")),
+        systemd: &[on_v2_only("MemoryHigh", "50331648")],
     },
     Row {
         key: "memory-low",
         asked: "\"16MiB\"",
         v2: &[("memory.low", "16777216")],
         v1: &[],
-        systemd: Some(on_v2_only("MemoryLow", "16777216")),
+        systemd: &[on_v2_only("MemoryLow", "16777216")],
     },
     Row {
         key: "memory-min",
         asked: "\"8MiB\"",
         v2: &[("memory.min", "8388608")],
         v1: &[],
-        systemd: Some(on_v2_only("MemoryMin", "8388608")),
+        systemd: &[on_v2_only("MemoryMin", "8388608")],
     },
     Row {
         key: "memory-swap-max",
         asked: "\"32MiB\"",
         v2: &[("memory.swap.max", "33554432")],
         v1: &[("memory.memsw.limit_in_bytes", "100663296")],
-        systemd: Some(on_v2_only("MemorySwapMax", "33554432")),
+        systemd: &[on_v2_only("MemorySwapMax", "33554432")],
     },
     Row {
         key: "memory-zswap-max",
         asked: "\"4MiB\"",
         v2: &[("memory.zswap.max", "4194304")],
         v1: &[],
-        systemd: Some(Property { since: 253, ..on_v2_only("MemoryZSwapMax", "4194304") }),
+        systemd: &[Property { since: 253, ..on_v2_only("MemoryZSwapMax", "4194304") }],
     },
-    Row { key: "memory-oom-group", asked: "true", v2: &[("memory.oom.group", "1")], v1: &[], systemd: None },
+    Row { key: "memory-oom-group", asked: "true", v2: &[("memory.oom.group", "1")], v1: &[], systemd: &[] },
     Row {
         key: "cpus",
         asked: "0.5",
         v2: &[("cpu.max", "10000 20000")],
         v1: &[("cpu.cfs_quota_us", "10000")],
-        systemd: Some(property("CPUQuotaPerSecUSec", "500ms")),
+        systemd: &[property("CPUQuotaPerSecUSec", "500ms")],
     },
     Row {
         key: "cpu-period",
         asked: "\"20ms\"",
         v2: &[("cpu.max", "10000 20000")],
         v1: &[("cpu.cfs_period_us", "20000")],
-        systemd: Some(property("CPUQuotaPeriodUSec", "20ms")),
+        systemd: &[property("CPUQuotaPeriodUSec", "20ms")],
     },
     Row {
         key: "cpu-weight",
         asked: "200",
         v2: &[("cpu.weight", "200")],
         v1: &[("cpu.shares", "2048")],
-        systemd: Some(property("CPUWeight", "200")),
+        systemd: &[property("CPUWeight", "200")],
     },
     Row {
         key: "cpuset",
         asked: "\"0\"",
         v2: &[("cpuset.cpus", "0")],
         v1: &[("cpuset.cpus", "0")],
-        systemd: Some(on_v2_only("AllowedCPUs", "0")),
+        systemd: &[on_v2_only("AllowedCPUs", "0")],
     },
     Row {
         key: "cpuset-mems",
         asked: "\"0\"",
         v2: &[("cpuset.mems", "0")],
         v1: &[("cpuset.mems", "0")],
-        systemd: Some(on_v2_only("AllowedMemoryNodes", "0")),
+        systemd: &[on_v2_only("AllowedMemoryNodes", "0")],
     },
     Row {
         key: "pids-max",
         asked: "40",
         v2: &[("pids.max", "40")],
         v1: &[("pids.max", "40")],
-        systemd: Some(property("TasksMax", "40")),
+        systemd: &[property("TasksMax", "40")],
+    },
+    Row {
+        key: "io-weight",
+        asked: "200",
+        v2: &[("io.weight", "default 200")],
+        v1: &[("blkio.bfq.weight", "109")],
+        systemd: &[on_v2_only("IOWeight", "200")],
+    },
+    Row {
+        key: "io-max",
+        asked: "{ \"/\" = { rbps = \"1MiB\", wiops = 500 } }",
+        v2: &[("io.max", "MAJ:MIN rbps=1048576 wbps=max riops=max wiops=500")],
+        v1: &[
+            ("blkio.throttle.read_bps_device", "MAJ:MIN 1048576"),
+            ("blkio.throttle.write_iops_device", "MAJ:MIN 500"),
+        ],
+        systemd: &[
+            on_v2_only("IOReadBandwidthMax", "/dev/block/MAJ:MIN 1048576"),
+            on_v2_only("IOWriteIOPSMax", "/dev/block/MAJ:MIN 500"),
+        ],
+    },
+    Row {
+        key: "unified",
+        asked: "{ \"memory.swap.high\" = 16777216 }",
+        v2: &[("memory.swap.high", "16777216")],
+        v1: &[],
+        systemd: &[],
     },
 ];
+
+/// On a unified host without systemd as the driver, which hands hugetlb down to nobody.
+const HUGETLB: &[Row] = &[Row {
+    key: "hugetlb",
+    asked: "{ \"2MB\" = \"4MiB\" }",
+    v2: &[("hugetlb.2MB.max", "4194304"), ("hugetlb.2MB.rsvd.max", "4194304")],
+    v1: &[("hugetlb.2MB.limit_in_bytes", "4194304"), ("hugetlb.2MB.rsvd.limit_in_bytes", "4194304")],
+    systemd: &[],
+}];
+
+fn every_row() -> impl Iterator<Item = &'static Row> {
+    [TABLE, BURST, IDLE, HUGETLB].into_iter().flatten()
+}
+
+/// A path on a disk, `/` where it is, and the number of the whole disk.
+fn disk() -> (String, String) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut mounts: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
+    mounts.sort_by_key(|fields| fields[4] != "/");
+    let found = mounts.iter().find_map(|fields| {
+        let device = std::fs::canonicalize(format!("/sys/dev/block/{}", fields[2])).ok()?;
+        let whole = if device.join("partition").exists() { device.parent()?.to_owned() } else { device };
+        let number = std::fs::read_to_string(whole.join("dev")).ok()?;
+        Some((fields[4].to_owned(), number.trim().to_owned()))
+    });
+    found.expect("something is mounted from a disk")
+}
+
+/// With the number of the disk that there is.
+fn here(text: &str) -> String {
+    text.replace(DISK, &disk().1)
+}
 
 /// In a pod of its own: with it podrun holds the quota too.
 const BURST: &[Row] = &[
@@ -136,14 +198,14 @@ const BURST: &[Row] = &[
         asked: "0.25",
         v2: &[("cpu.max", "25000 100000")],
         v1: &[("cpu.cfs_quota_us", "25000"), ("cpu.cfs_period_us", "100000")],
-        systemd: None,
+        systemd: &[],
     },
     Row {
         key: "cpu-burst",
         asked: "\"10ms\"",
         v2: &[("cpu.max.burst", "10000")],
         v1: &[("cpu.cfs_burst_us", "10000")],
-        systemd: None,
+        systemd: &[],
     },
 ];
 
@@ -153,7 +215,7 @@ const IDLE: &[Row] = &[Row {
     asked: "\"idle\"",
     v2: &[("cpu.idle", "1")],
     v1: &[("cpu.idle", "1")],
-    systemd: Some(on_v2_only("CPUWeight", "idle")),
+    systemd: &[on_v2_only("CPUWeight", "idle")],
 }];
 
 fn is_below_systemd() -> bool {
@@ -164,13 +226,24 @@ fn is_below_systemd() -> bool {
 fn own_group(lab: &Lab, row: &Row, controller: &str) -> PathBuf {
     let own = lab.pod_group(controller, "");
     let held = |p: &Property| (p.on_v1 || lab.is_unified()) && p.since <= crate::systemd::version();
-    if is_below_systemd() && row.systemd.as_ref().is_some_and(held) { own.join("../..") } else { own }
+    if is_below_systemd() && !row.systemd.is_empty() && row.systemd.iter().all(held) {
+        own.join("../..")
+    } else {
+        own
+    }
 }
 
 /// Whether this host can have it, for the pod or for an app.
 fn is_held(lab: &Lab, row: &Row, scope: &str) -> bool {
-    // systemd gives the least shares for it on v1, which is something else.
-    let is_refused = row.asked == "\"idle\"" && !lab.is_unified() && is_below_systemd() && scope == "pod";
+    // For idle systemd gives the least shares on v1, which is something else.
+    // No limit of disks holds for what is below a group of v1, and shares are among slices.
+    let is_refused = match row.key {
+        "cpu-weight" if row.asked == "\"idle\"" => is_below_systemd(),
+        "io-weight" => is_below_systemd(),
+        "io-max" => true,
+        _ => false,
+    };
+    let is_refused = is_refused && !lab.is_unified() && scope == "pod";
     !is_refused && (lab.is_unified() || !row.v1.is_empty())
 }
 
@@ -183,26 +256,29 @@ fn expect_files(lab: &Lab, row: &Row) {
         for group in own.into_iter().chain([lab.pod_group(controller, "app-a")]) {
             let path = group.join(file);
             let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            assert_eq!(text.trim_end(), *expected, "{} = {}: {}", row.key, row.asked, path.display());
+            let (text, expected) = (text.trim_end(), here(expected));
+            assert_eq!(text, expected, "{} = {}: {}", row.key, row.asked, path.display());
         }
     }
 }
 
 #[track_caller]
 fn expect_property(lab: &Lab, row: &Row) {
-    let Some(property) = row.systemd.as_ref().filter(|_| is_below_systemd()) else { return };
-    if (lab.is_unified() || property.on_v1) && property.since <= crate::systemd::version() {
+    let is_there = |p: &&Property| (lab.is_unified() || p.on_v1) && p.since <= crate::systemd::version();
+    for property in row.systemd.iter().filter(|_| is_below_systemd()).filter(is_there) {
         let wanted = ["show", "machine-one.slice", "--value", "-p", property.name];
         let shown = Command::new("systemctl").args(wanted).output().expect("systemctl");
         let shown = String::from_utf8(shown.stdout).unwrap();
-        assert_eq!(shown.trim_end(), property.shown, "{}", property.name);
+        assert_eq!(shown.trim_end(), here(property.shown), "{}", property.name);
     }
 }
 
 /// A pod and an app that ask for everything, and what came of it.
 fn expect_all(table: &[Row]) {
     let Some(lab) = Lab::open() else { return };
-    let keys: String = table.iter().map(|row| format!("{} = {}\n", row.key, row.asked)).collect();
+    let path = disk().0;
+    let asked = |row: &Row| row.asked.replace("\"/\"", &format!("\"{path}\""));
+    let keys: String = table.iter().map(|row| format!("{} = {}\n", row.key, asked(row))).collect();
     let keys = format!("on-missing = \"ignore\"\n{keys}");
     let own = format!("[app.a.isolators]\n{keys}");
     let manifest =
@@ -241,6 +317,31 @@ pub fn idle_is_in_its_file() {
     expect_all(IDLE);
 }
 
+/// Where no group but the root hands hugetlb down; the pod is there then.
+#[test]
+fn huge_pages_are_in_their_files() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let [row] = HUGETLB else { panic!("one row") };
+    let keys = format!("isolators.{} = {}", row.key, row.asked);
+    let manifest = pod("one", "", &[app("a", "say up ; on-term 0 ; pause", &keys)]);
+    let running = lab.start(&manifest);
+    running.wait_for("up");
+    let inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
+    let limits = inspected["limits"].as_array().expect("limits");
+    for (file, expected) in row.v2 {
+        let path = limits.iter().filter_map(|limit| limit["file"].as_str());
+        let path = path.into_iter().find(|path| path.ends_with(file)).expect("the file");
+        assert_eq!(std::fs::read_to_string(path).unwrap().trim_end(), *expected, "{path}");
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+    let left = limits.iter().filter_map(|limit| limit["file"].as_str()).find(|path| Path::new(path).exists());
+    assert_eq!(left, None);
+}
+
 mod below {
     #[test]
     fn every_isolator_is_in_its_file_in_the_kernel() {
@@ -270,7 +371,8 @@ in every lane: v1 on hybrid hosts, v2 on unified ones, without systemd and below
 
 The files are those of an app and, without systemd, of the pod. Below systemd the pod's value is a property of its slice,
 and the same file of the slice's group; `v2` behind it: on cgroup2 only, else in podrun's own group below. A `-`: there is
-none, and on v1 such a limit is refused.
+none, and on v1 such a limit is refused, as `io-max` of the pod is there. `MAJ:MIN` is the number of the disk that `/` is
+on. `hugetlb` is set by podrun alone.
 
 | key | asked | cgroup v2 | cgroup v1 | property of the pod's slice |
 | --- | --- | --- | --- | --- |
@@ -281,11 +383,16 @@ fn line(row: &Row) -> String {
         [] => "-".to_owned(),
         some => some.iter().map(|(file, text)| format!("`{file}` = `{text}`")).collect::<Vec<_>>().join(", "),
     };
-    let property = row.systemd.as_ref().map_or("-".to_owned(), |p| {
-        let only = if p.on_v1 { "" } else { ", v2" };
-        let since = if p.since > 0 { format!(", since systemd {}", p.since) } else { String::new() };
-        format!("`{}={}`{only}{since}", p.name, p.shown)
-    });
+    let properties: Vec<String> = row
+        .systemd
+        .iter()
+        .map(|p| {
+            let only = if p.on_v1 { "" } else { ", v2" };
+            let since = if p.since > 0 { format!(", since systemd {}", p.since) } else { String::new() };
+            format!("`{}={}`{only}{since}", p.name, p.shown)
+        })
+        .collect();
+    let property = if properties.is_empty() { "-".to_owned() } else { properties.join("; ") };
     format!(
         "| `{}` | `{}` | {} | {} | {property} |\n",
         row.key,
@@ -299,8 +406,7 @@ fn line(row: &Row) -> String {
 #[test]
 fn page_of_isolators_is_the_table() {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-    let rows = [TABLE, BURST, IDLE].into_iter().flatten();
-    let page: String = std::iter::once(HEAD.to_owned()).chain(rows.map(line)).collect();
+    let page: String = std::iter::once(HEAD.to_owned()).chain(every_row().map(line)).collect();
     if std::env::var_os("PODRUN_UPDATE_GOLDEN").is_some() {
         std::fs::write(&place, page).unwrap();
         return;
@@ -321,8 +427,7 @@ fn table_has_every_isolator_that_works() {
     let named = |line: &str| line.strip_prefix("  ").and_then(|l| l.split(' ').next().map(str::to_owned));
     let working = listed.split("\n\n").find(|part| part.contains("memory-max")).unwrap_or_default();
     for key in working.lines().filter_map(named).filter(|key| !key.is_empty() && key != "on-missing") {
-        let rows = [TABLE, BURST, IDLE].into_iter().flatten();
-        assert!(rows.into_iter().any(|row| row.key == key), "`{key}` is in no table");
+        assert!(every_row().any(|row| row.key == key), "`{key}` is in no table");
     }
 }
 

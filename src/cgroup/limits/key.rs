@@ -22,12 +22,16 @@ pub(super) enum Key {
     Cpuset,
     CpusetMems,
     PidsMax,
+    IoWeight,
+    IoMax,
+    Hugetlb,
+    Unified,
 }
 
 impl Key {
     /// In the order in which files are written: the hard limit before swap's, which may not be below it on v1; the
     /// quota before the burst, which may not be above it.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Cpuset,
         Self::CpusetMems,
         Self::MemoryMax,
@@ -41,7 +45,11 @@ impl Key {
         Self::CpuPeriod,
         Self::CpuBurst,
         Self::CpuWeight,
+        Self::IoWeight,
+        Self::IoMax,
+        Self::Hugetlb,
         Self::PidsMax,
+        Self::Unified,
     ];
 
     pub(super) fn text(self) -> &'static str {
@@ -60,15 +68,31 @@ impl Key {
             Self::Cpuset => "cpuset",
             Self::CpusetMems => "cpuset-mems",
             Self::PidsMax => "pids-max",
+            Self::IoWeight => "io-weight",
+            Self::IoMax => "io-max",
+            Self::Hugetlb => "hugetlb",
+            Self::Unified => "unified",
         }
     }
 
+    /// The controller that carries it, by its name on cgroup2; of `unified` each file has its own.
     pub(super) fn controller(self) -> &'static str {
         match self {
+            Self::Unified => "",
+            Self::IoWeight | Self::IoMax => "io",
+            Self::Hugetlb => "hugetlb",
             Self::Cpus | Self::CpuPeriod | Self::CpuBurst | Self::CpuWeight => "cpu",
             Self::Cpuset | Self::CpusetMems => "cpuset",
             Self::PidsMax => "pids",
             _ => "memory",
+        }
+    }
+
+    /// Whether it needs a controller, where it is set.
+    pub(super) fn needs(self, controller: &str, limits: &Limits) -> bool {
+        match self {
+            Self::Unified => limits.unified.keys().any(|file| controller_of(file) == controller),
+            _ => self.controller() == controller,
         }
     }
 
@@ -88,15 +112,33 @@ impl Key {
             Self::Cpuset => limits.cpuset.is_some(),
             Self::CpusetMems => limits.cpuset_mems.is_some(),
             Self::PidsMax => limits.pids_max.is_some(),
+            Self::IoWeight => limits.io_weight.is_some(),
+            Self::IoMax => !limits.io_max.is_empty(),
+            Self::Hugetlb => !limits.hugetlb.is_empty(),
+            Self::Unified => !limits.unified.is_empty(),
         }
     }
 }
 
-/// The controllers that carry isolators.
-pub(crate) const LIMITING: [&str; 4] = ["cpuset", "cpu", "memory", "pids"];
+/// The controllers that carry isolators, by their names on cgroup2.
+pub(crate) const LIMITING: [&str; 9] =
+    ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "misc", "rdma", "dmem"];
+
+/// A controller's name on v1.
+#[must_use]
+pub(crate) fn name_on_v1(controller: &str) -> &str {
+    if controller == "io" { "blkio" } else { controller }
+}
+
+/// The controller that a file of a cgroup2 group belongs to.
+#[must_use]
+pub(crate) fn controller_of(file: &str) -> &str {
+    file.split('.').next().unwrap_or(file)
+}
 
 /// Whether the isolators of a pod need this controller.
 #[must_use]
 pub(crate) fn needs(controller: &str, limits: &[&Limits]) -> bool {
-    Key::ALL.into_iter().any(|key| key.controller() == controller && limits.iter().any(|l| key.is_set(l)))
+    let is_asked = |key: Key| limits.iter().any(|l| key.is_set(l) && key.needs(controller, l));
+    Key::ALL.into_iter().any(is_asked)
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::cgroup::place::GroupFacts;
-use crate::cgroup::plan::Setting;
+use crate::cgroup::plan::{Setting, Shows};
+use crate::spec::IoMax;
 use crate::value::{Ceiling, CpuAmount, CpuWeight};
 
 const MIB: u64 = 1 << 20;
@@ -15,10 +16,11 @@ pub(crate) fn hybrid() -> Facts {
 34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset
 35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 37 31 0:34 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+38 31 0:35 / /sys/fs/cgroup/blkio rw - cgroup cgroup rw,blkio
 39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
 41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 ";
-    let own = b"8:pids:/\n6:freezer:/\n4:memory:/api/1\n3:cpuset:/\n2:cpuacct:/\n1:cpu:/\n0::/\n";
+    let own = b"8:pids:/\n7:blkio:/\n6:freezer:/\n4:memory:/api/1\n3:cpuset:/\n2:cpuacct:/\n1:cpu:/\n0::/\n";
     let root = GroupFacts { controllers: vec!["hugetlb".into()], ..GroupFacts::default() };
     Facts {
         hierarchies: Hierarchies::parse(mounts, own),
@@ -44,8 +46,11 @@ pub(crate) fn unified(controllers: &str, delegated: bool) -> Facts {
         writable: true,
         ..GroupFacts::default()
     };
-    let root =
-        GroupFacts { controllers: words("cpuset cpu memory pids"), is_root: true, ..GroupFacts::default() };
+    let root = GroupFacts {
+        controllers: words("cpuset cpu io memory hugetlb pids"),
+        is_root: true,
+        ..GroupFacts::default()
+    };
     Facts {
         hierarchies: Hierarchies::parse(mounts, b"0::/user.slice/a.scope\n"),
         unified: Some(UnifiedFacts { own_group: "user.slice/a.scope".into(), own, root }),
@@ -325,4 +330,134 @@ fn controllers_mounted_together_are_one_hierarchy() {
 fn host_without_any_hierarchy_is_refused() {
     let errors = one(&Limits::default(), &Facts::default()).unwrap_err();
     assert!(errors[0].reason.contains("no control-group hierarchy is mounted"));
+}
+
+fn disk_limits(path: &str) -> Limits {
+    let max = IoMax {
+        rbps: Some(Ceiling::At(MIB)),
+        wbps: Some(Ceiling::Max),
+        wiops: Some(Ceiling::At(500)),
+        riops: None,
+    };
+    Limits { io_max: [(path.into(), max)].into(), io_weight: Some(500), ..Limits::default() }
+}
+
+fn with_disks(facts: Facts) -> Facts {
+    let disk = |minor| Ok(Disk { major: 254, minor });
+    let disks = [
+        ("/srv".into(), disk(16)),
+        ("/dev/vdb".into(), disk(16)),
+        ("/".into(), disk(0)),
+        ("/proc".into(), Err("/proc is on a filesystem without a block device (proc)".to_owned())),
+    ];
+    Facts { disks: disks.into(), ..facts }
+}
+
+#[test]
+fn disks_are_lines_of_one_file_on_v2_and_of_four_on_v1() {
+    let v2 = with_disks(unified("io memory", true));
+    let plan = one(&disk_limits("/srv"), &v2).unwrap();
+    let expected = [":io.weight=default 500", ":io.max=254:16 rbps=1048576 wbps=max riops=max wiops=500"];
+    assert_eq!(text(&plan, "app-web"), expected);
+    let settings = &plan.groups[2].settings;
+    assert_eq!((settings[0].shows, settings[1].shows), (Shows::Whole, Shows::Line));
+    let plan = one(&disk_limits("/srv"), &with_disks(hybrid())).unwrap();
+    assert_eq!(joined(&plan), ["unified", "memory", "blkio"]);
+    let expected = [
+        "blkio:blkio.bfq.weight=136",
+        "blkio:blkio.throttle.read_bps_device=254:16 1048576",
+        "blkio:blkio.throttle.write_iops_device=254:16 500",
+    ];
+    assert_eq!(text(&plan, "app-web"), expected);
+    // Nothing is limited, and the kernel has no line for that.
+    let unlimited = Limits { io_max: [("/srv".into(), IoMax::default())].into(), ..Limits::default() };
+    assert_eq!(text(&one(&unlimited, &v2).unwrap(), "app-web"), [""; 0]);
+}
+
+#[test]
+fn weights_of_disks_are_bfqs_where_iocost_is_not() {
+    let weight = |weight| Limits { io_weight: Some(weight), ..Limits::default() };
+    // systemd's conversion.
+    for (asked, bfq) in [(1, 1), (99, 99), (100, 100), (500, 136), (4_500, 500), (10_000, 1_000)] {
+        let plan = one(&weight(asked), &hybrid()).unwrap();
+        assert_eq!(text(&plan, "app-web"), [format!("blkio:blkio.bfq.weight={bfq}")]);
+    }
+    let mut facts = unified("io memory", true);
+    facts.absent_files.insert("io.weight".into());
+    assert_eq!(text(&one(&weight(500), &facts).unwrap(), "app-web"), [":io.bfq.weight=default 136"]);
+    facts.absent_files.insert("io.bfq.weight".into());
+    assert!(message(&weight(500), &facts).contains("neither `io.weight` nor `io.bfq.weight`"));
+}
+
+#[test]
+fn disks_that_cannot_be_are_told_with_their_path() {
+    let facts = with_disks(hybrid());
+    let expected = "app.web: io-max: /proc: /proc is on a filesystem without a block device (proc); \
+                    name a block device, or a file on one";
+    assert_eq!(message(&disk_limits("/proc"), &facts), expected);
+    let mut twice = disk_limits("/srv");
+    twice.io_max.extend(disk_limits("/dev/vdb").io_max);
+    assert!(
+        message(&twice, &facts)
+            .contains("/srv: is on the same disk (254:16) as /dev/vdb; remove one of them")
+    );
+    let errors = resolve("podrun-1", &disk_limits("/"), &[], &facts).unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "pod: io-max: cgroup v1 has no such limit for a group of groups; \
+         give it to the apps, or set on-missing = \"ignore\""
+    );
+}
+
+#[test]
+fn huge_pages_are_limited_in_use_and_in_reservation() {
+    let pages = |page: u64, limit| Limits { hugetlb: [(page, limit)].into(), ..Limits::default() };
+    let facts = |facts: Facts| Facts { huge_pages: [2 * MIB, 1 << 30].into(), ..facts };
+    let v2 = facts(unified("hugetlb memory", true));
+    let plan = one(&pages(2 * MIB, Ceiling::At(5 * MIB)), &v2).unwrap();
+    assert_eq!(text(&plan, "app-web"), [":hugetlb.2MB.max=5242880", ":hugetlb.2MB.rsvd.max=5242880"]);
+    assert_eq!(plan.groups[2].settings[0].reads_back, "4194304", "whole pages");
+    let plan = one(&pages(1 << 30, Ceiling::Max), &v2).unwrap();
+    assert_eq!(text(&plan, "app-web"), [":hugetlb.1GB.max=max", ":hugetlb.1GB.rsvd.max=max"]);
+    let mounts = b"1 0 0:1 / /cg/memory rw - cgroup cgroup rw,memory\n2 0 0:2 / /cg/hugetlb rw - cgroup cgroup rw,hugetlb\n";
+    let hierarchies = Hierarchies::parse(mounts, b"2:hugetlb:/\n1:memory:/\n");
+    let v1 = facts(Facts { hierarchies, unified: None, ..hybrid() });
+    let plan = one(&pages(2 * MIB, Ceiling::At(4 * MIB)), &v1).unwrap();
+    let expected =
+        ["hugetlb:hugetlb.2MB.limit_in_bytes=4194304", "hugetlb:hugetlb.2MB.rsvd.limit_in_bytes=4194304"];
+    assert_eq!(text(&plan, "app-web"), expected);
+    let expected = "app.web: hugetlb: 64KB: this kernel has no huge pages of this size (it has 2MB, 1GB); \
+                    remove it, or choose another size";
+    assert_eq!(message(&pages(64 << 10, Ceiling::At(0)), &v2), expected);
+    // What systemd has delegated lacks it.
+    let scope = facts(unified("cpu memory", true));
+    assert!(
+        message(&pages(2 * MIB, Ceiling::At(0)), &scope).contains("systemd delegates no such controller")
+    );
+}
+
+#[test]
+fn files_of_cgroup2_are_in_its_tree_whoever_else_limits() {
+    let files = |name: &str, value: &str| Limits {
+        unified: [(name.to_owned(), value.to_owned())].into(),
+        ..Limits::default()
+    };
+    let v2 = unified("cpu memory", true);
+    let plan = one(&files("memory.swap.high", "4096"), &v2).unwrap();
+    assert_eq!(text(&plan, "app-web"), [":memory.swap.high=4096"]);
+    assert_eq!(plan.groups[2].settings[0].shows, Shows::Line);
+    assert_eq!(plan.hierarchies[0].controllers, ["memory"]);
+    // It brings its controller along.
+    let plan = one(&files("cpu.uclamp.max", "50.00"), &v2).unwrap();
+    assert_eq!(plan.hierarchies[0].controllers, ["cpu", "memory"]);
+    let expected = "app.web: unified: `memory.swap.high` is of cgroup v2, and controller `memory` is on v1 here; \
+                    remove it, or set on-missing = \"ignore\"";
+    assert_eq!(message(&files("memory.swap.high", "4096"), &hybrid()), expected);
+    assert!(message(&files("misc.max", "res 5"), &v2).contains("controller `misc` is not"));
+    // A file that no controller makes is in every group of the tree.
+    assert_eq!(
+        text(&one(&files("irq.pressure", "x"), &hybrid()).unwrap(), "app-web"),
+        ["unified:irq.pressure=x"]
+    );
+    assert!(message(&files("irq.pressure", "x"), &legacy()).contains("cgroup v2, which is not mounted here"));
 }

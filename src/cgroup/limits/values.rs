@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Facts, Key, Resolver, target, v1_cpuset};
-use crate::cgroup::plan::{Joined, Setting, Version};
+mod tables;
+
+use super::{Facts, Key, LimitError, Resolver, target, v1_cpuset};
+use crate::cgroup::plan::{Joined, Setting, Shows, Version};
 use crate::spec::Limits;
 use crate::value::{Ceiling, CpuWeight, NumberSet};
 
@@ -31,7 +33,7 @@ impl Slot<'_> {
     fn set(&self, key: Key, file: &str, value: String) -> Setting {
         let reads_back = value.clone();
         let (key, file) = (key.text().to_owned(), file.to_owned());
-        Setting { key, hierarchy: self.index, file, value, reads_back }
+        Setting { key, hierarchy: self.index, file, value, reads_back, shows: Shows::Whole }
     }
 }
 
@@ -43,19 +45,28 @@ impl Resolver<'_> {
             settings.extend(self.cpuset_v1(index, &Slot { index: at, joined }));
         }
         for key in self.keys_of(index) {
-            let Some((at, joined)) = target(hierarchies, key.controller()) else { continue };
             let Some(limits) = self.scopes.get(index).map(|scope| scope.limits) else { continue };
-            let slot = Slot { index: at, joined };
-            match self.value(index, key, limits, &slot) {
+            let found = match (key, target(hierarchies, key.controller())) {
+                (Key::Unified, _) => self.unified(limits, hierarchies),
+                (_, Some((at, joined))) => self.value(index, key, limits, &Slot { index: at, joined }),
+                (_, None) => continue,
+            };
+            match found {
                 Ok(found) => settings.extend(found),
                 Err(Cannot::Enforce(reason, hint)) => self.cannot(index, key, &reason, &hint),
-                Err(Cannot::Mean(reason, hint)) => {
-                    let scope = self.scopes.get(index).map(|scope| scope.name.clone()).unwrap_or_default();
-                    self.refuse(scope, key, &reason, &hint);
+                Err(Cannot::Mean(reason, hint)) => self.means_nothing(index, key, None, (reason, hint)),
+                Err(Cannot::MeanOf(entry, reason, hint)) => {
+                    self.means_nothing(index, key, Some(entry), (reason, hint));
                 }
             }
         }
         settings
+    }
+
+    fn means_nothing(&mut self, index: usize, key: Key, entry: Option<String>, told: (String, String)) {
+        let scope = self.scopes.get(index).map(|scope| scope.name.clone()).unwrap_or_default();
+        let (reason, hint) = (told.0, Some(told.1));
+        self.errors.push(LimitError { scope, key: key.text(), entry, reason, hint });
     }
 
     fn value(
@@ -88,6 +99,10 @@ impl Resolver<'_> {
             Key::CpuWeight => self.cpu_weight(limits, slot),
             Key::Cpuset | Key::CpusetMems => self.cpuset(index, key, limits, slot),
             Key::PidsMax => pids(limits, slot),
+            Key::IoWeight => self.io_weight(limits, slot),
+            Key::IoMax => self.io_max(index, limits, slot),
+            Key::Hugetlb => self.hugetlb(limits, slot),
+            Key::Unified => Ok(Vec::new()),
         }
     }
 
@@ -266,6 +281,8 @@ enum Cannot {
     Enforce(String, String),
     /// The value itself is wrong here; `on-missing` does not help: reason and hint.
     Mean(String, String),
+    /// The same of one entry of the key's table: its name, reason and hint.
+    MeanOf(String, String, String),
 }
 
 fn chosen(key: Key, limits: &Limits) -> Option<&NumberSet> {
@@ -330,6 +347,8 @@ impl Default for Facts {
             unified: None,
             cpuset: Err("the CPUs of the launcher's group were not looked for".to_owned()),
             absent_files: std::collections::BTreeSet::new(),
+            huge_pages: std::collections::BTreeSet::new(),
+            disks: std::collections::BTreeMap::new(),
             page_size: 4096,
             also_joined: Vec::new(),
         }

@@ -50,12 +50,18 @@ impl Scene {
         match (what, value) {
             ("cgroups", "v1") => self.cgroups = cgroups::legacy(),
             ("cgroups", "v2") => self.cgroups = cgroups::unified("cpuset cpu memory pids", true),
+            ("cgroups", "v2 with all") => {
+                self.cgroups = cgroups::unified("cpuset cpu io memory hugetlb pids", true);
+            }
             ("cgroups", "v2, not delegated") => {
                 self.cgroups = cgroups::unified("cpuset cpu memory pids", false);
             }
             ("cgroups", "v2, without pids") => {
                 self.cgroups = cgroups::unified("cpuset cpu memory", true);
                 self.cgroups.unified.as_mut().unwrap().root.controllers.retain(|name| name != "pids");
+            }
+            ("huge pages", sizes) => {
+                self.cgroups.huge_pages = sizes.split(' ').map(|size| size.parse().unwrap()).collect();
             }
             ("no file", file) => {
                 self.cgroups.absent_files.insert(file.to_owned());
@@ -87,7 +93,7 @@ impl Scene {
         problems.extend(asked_problems(&source, &self.asker));
         if let Some(spec) = read.spec {
             let mut host = host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
-            host.cgroups = self.cgroups.clone();
+            host.cgroups = Facts { disks: host.cgroups.disks, ..self.cgroups.clone() };
             host.nofile = (1024, self.nofile);
             host.has_journal = false;
             if let Some(errno) = self.overlay {

@@ -128,25 +128,37 @@ pub static KEYS: &[Key] = &[
     key("@.isolators.on-missing", Choice(&["error", "ignore"]), "\"error\"", "\"ignore\"")
         .about("What to do with a limit of this block that the host cannot enforce: refuse to start, or go without.")
         .rule("with \"ignore\" `podrun status` says what is not enforced"),
-    later("@.isolators.io-weight", Integer(1, 10_000), "100", "200")
+    key("@.isolators.io-weight", Integer(1, 10_000), "100", "200")
         .about("The share of a disk when it is contended.")
-        .rule("from 1 to 10000")
+        .rule("from 1 to 10000; it counts where the disk's scheduler is BFQ, or iocost is on")
         .files("blkio.bfq.weight", "io.weight", "IOWeight="),
-    later("@.isolators.io-max", Table, "{}", "{ \"/srv\" = { rbps = \"10MB\" } }")
+    key("@.isolators.io-max", Table, "{}", "{ \"/srv\" = { rbps = \"10MB\" } }")
         .about("Limits of bytes and operations per second, by disk.")
-        .rule("paths of block devices, or of files on one")
-        .files("blkio.throttle.*", "io.max", "IOReadBandwidthMax="),
-    later("@.isolators.io-max.*.rbps", Bytes, "\"max\"", "\"10MB\"").about("Bytes read per second."),
-    later("@.isolators.io-max.*.wbps", Bytes, "\"max\"", "\"10MB\"").about("Bytes written per second."),
-    later("@.isolators.io-max.*.riops", Count, "\"max\"", "1000").about("Read operations per second."),
-    later("@.isolators.io-max.*.wiops", Count, "\"max\"", "1000").about("Write operations per second."),
-    later("@.isolators.hugetlb", Table, "{}", "{ \"2MB\" = \"64MiB\" }")
+        .rule("paths of block devices, or of files on one; on cgroup v1 for apps only")
+        .files(
+            "blkio.throttle.read_bps_device, blkio.throttle.write_bps_device, \
+             blkio.throttle.read_iops_device, blkio.throttle.write_iops_device",
+            "io.max",
+            "IOReadBandwidthMax=, IOWriteBandwidthMax=, IOReadIOPSMax=, IOWriteIOPSMax=",
+        ),
+    key("@.isolators.hugetlb", Table, "{}", "{ \"2MB\" = \"64MiB\" }")
         .about("Limits of huge pages, by their size.")
-        .files("hugetlb.*.limit_in_bytes", "hugetlb.*.max", ""),
-    later("@.isolators.hugetlb.*", Bytes, "no limit", "\"64MiB\"").about("The limit of huge pages of this size."),
-    later("@.isolators.unified", LimitTable, "{}", "{ \"memory.reclaim\" = \"1M\" }")
+        .rule("sizes that this kernel has, as it names them: `2MB`, `1GB`")
+        .files(
+            "hugetlb.*.limit_in_bytes, hugetlb.*.rsvd.limit_in_bytes",
+            "hugetlb.*.max, hugetlb.*.rsvd.max",
+            "",
+        ),
+    key("@.isolators.unified", LimitTable, "{}", "{ \"memory.swap.high\" = 67108864 }")
         .about("Files of a cgroup v2 group and what to write to them.")
-        .rule("none that a key of its own writes"),
+        .rule("none that a key of its own writes; the kernel must show the same text or line afterwards"),
+    key("@.isolators.io-max.*.rbps", Bytes, "\"max\"", "\"10MB\"").about("Bytes read per second.").rule("at least 1"),
+    key("@.isolators.io-max.*.wbps", Bytes, "\"max\"", "\"10MB\"").about("Bytes written per second.").rule("at least 1"),
+    key("@.isolators.io-max.*.riops", Count, "\"max\"", "1000").about("Read operations per second.").rule("at least 1, or \"max\""),
+    key("@.isolators.io-max.*.wiops", Count, "\"max\"", "1000").about("Write operations per second.").rule("at least 1, or \"max\""),
+    key("@.isolators.hugetlb.*", Bytes, "no limit", "\"64MiB\"")
+        .about("The limit of huge pages of this size.")
+        .rule("the kernel rounds down to whole pages"),
     later("app.*.isolators.bounds", LimitTable, "{}", "{ memory-max = \"1GiB\" }")
         .about("How far the app may move its own limits."),
     // An app.

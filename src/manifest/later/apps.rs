@@ -1,11 +1,10 @@
-//! What is left of apps and their isolators.
+//! What is left of apps.
 
-use super::super::keys::{self, KEYS};
 use super::super::problem::Problem;
 use super::super::rules;
 use super::super::tree::{Item, Report, Table, ValueRules};
-use super::{PATH, app_tables, probes};
-use crate::value::{Refusal, nearest, place, quoted, size};
+use super::{app_tables, probes};
+use crate::value::{Refusal, nearest, place, quoted};
 
 const SECCOMP: ValueRules = ValueRules::both(rules::SECCOMP);
 const SECRET: ValueRules = ValueRules::both(rules::SECRET);
@@ -34,12 +33,6 @@ pub(super) fn check(root: &Table, report: &mut Report) {
                 ),
                 None => tty = Some(item),
             }
-        }
-    }
-    let owners = root.table("pod").into_iter().chain(tables.into_iter().map(|(_, app)| app));
-    for owner in owners {
-        if let Some(block) = owner.table("isolators") {
-            check_isolators(&block, report);
         }
     }
 }
@@ -131,39 +124,5 @@ fn check_log(log: &Table, report: &mut Report) {
             Err(Refusal::form(format!("{} is not a rate", quoted(text)))
                 .help("write lines in a second, a minute or an hour such as \"1000/s\""))
         });
-    }
-}
-
-fn check_isolators(block: &Table, report: &mut Report) {
-    for item in block.table("io-max").map(|table| table.items()).unwrap_or_default() {
-        let named = Item { span: item.key_span.clone(), ..item.clone() };
-        named.accept(report, PATH, place::absolute(item.key));
-    }
-    for item in block.table("hugetlb").map(|table| table.items()).unwrap_or_default() {
-        let bytes = size::parse(item.key).or_else(|_| size::parse(&item.key.replace('B', "iB")));
-        let bytes = bytes.map_err(|_| {
-            Refusal::form(format!("{} is not a size of huge pages", quoted(item.key)))
-                .help("write it as the kernel does in the name of the file: \"2MB\" or \"1GB\"")
-        });
-        let named = Item { span: item.key_span.clone(), ..item.clone() };
-        named.accept(report, ValueRules::both(rules::SIZE_FORM), bytes);
-    }
-    for item in block.table("unified").map(|table| table.items()).unwrap_or_default() {
-        check_unified(&item, report);
-    }
-}
-
-fn check_unified(item: &Item, report: &mut Report) {
-    let sets =
-        |key: &&keys::Key| key.cgroup.is_some_and(|files| files.v2.split(", ").any(|file| file == item.key));
-    let at_key = |message: String| Problem::new(&rules::UNIFIED, &item.path, item.key_span.clone(), message);
-    if let Some(key) = KEYS.iter().find(sets) {
-        let name = key.path.rsplit('.').next().unwrap_or(key.path);
-        report.add(at_key(format!("{} is set by {name}; remove it from unified", item.key)));
-    } else if item.key.starts_with("cgroup.") {
-        report.add(at_key(format!("{} is podrun's own; remove it from unified", item.key)));
-    } else if item.key.contains('/') || !item.key.contains('.') {
-        let problem = at_key(format!("{} is not a file of a cgroup v2 group", quoted(item.key)));
-        report.add(problem.help("write the name of a file such as \"memory.reclaim\""));
     }
 }
