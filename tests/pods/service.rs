@@ -46,7 +46,7 @@ impl Unit {
     }
 
     /// One with this text.
-    fn write(lab: &Lab, text: &str) -> Self {
+    pub fn write(lab: &Lab, text: &str) -> Self {
         let keeper = Some(Running::spawn(lab.command("sleep").arg("100000")));
         let unit = Self { name: format!("{}.service", lab.name()), output: lab.path("output"), keeper };
         // systemd looks for a unit that it has not loaded, without a reload.

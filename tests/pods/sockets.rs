@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Lab, app, far, pod, wait_until};
+use crate::harness::{Lab, Running, app, bin_dir, far, pod, wait_until};
 use crate::service::{self, Unit};
 use crate::systemd::systemctl;
 
@@ -126,6 +126,47 @@ fn place_that_is_taken_is_an_error_and_stays_as_it_is() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
+/// What an app's own env says of descriptors it may say, as long as podrun does not give it any.
+#[test]
+fn variables_of_passed_sockets_are_podruns_where_there_is_a_socket() {
+    let Some(lab) = Lab::open() else { return };
+    let path = lab.path("web");
+    let env = "env = { LISTEN_FDS = \"7\", LISTEN_FDNAMES = \"mine\" }";
+    let apps = [app("a", "env", env), app("b", "env", env)];
+    let text =
+        pod("one", "exit-policy = \"all-exited\"", &apps) + &socket("web", path.to_str().unwrap(), "a", "");
+    let ended = lab.run(&text).expect_code(0);
+    // Each line is of one of the two.
+    for line in ["env LISTEN_FDS=\"1\"\n", "env LISTEN_FDNAMES=\"web\"\n", "env LISTEN_FDS=\"7\"\n"] {
+        assert_eq!(ended.stdout.matches(line).count(), 1, "{line}{ended}");
+    }
+}
+
+/// The sockets go to the process that stays, as one that forks away keeps what it was given.
+#[test]
+fn sockets_that_are_passed_to_a_detached_run_reach_the_app() {
+    let Some(lab) = service::open() else { return };
+    let path = lab.path("passed");
+    let text = pod("one", "", &[app("a", ANSWER, "")]) + &socket("web", "/nowhere/web", "a", "");
+    let manifest = lab.manifest(&text);
+    let mut activated = lab.command("systemd-socket-activate");
+    activated.arg("--fdname=web").arg("-l").arg(&path);
+    activated.args(["-E", "PODRUN_ROOT", "-E", "PODRUN_DRIVER"]).arg(bin_dir().join("podrun"));
+    let caller = Running::spawn(activated.args(["run", "-d"]).arg(manifest));
+    let mut client = None;
+    wait_until("it listens", || {
+        client = UnixStream::connect(&path).ok();
+        client.is_some()
+    });
+    let client = client.unwrap();
+    client.set_read_timeout(Some(far())).unwrap();
+    assert_eq!(answer(client), "web\n");
+    caller.wait().expect_code(0);
+    lab.call(&["stop", "one"]).expect_code(0);
+    lab.wait_until_empty();
+    let _ = fs::remove_file(path);
+}
+
 /// A `.socket` unit as long as this value, for the service of the same name.
 struct Listener {
     name: String,
@@ -134,11 +175,15 @@ struct Listener {
 
 impl Listener {
     fn install(unit: &Unit, fdname: &str, paths: &[&Path]) -> Self {
+        let listen: String = paths.iter().map(|path| format!("ListenStream={}\n", path.display())).collect();
+        Self::write(unit, &format!("[Socket]\nFileDescriptorName={fdname}\n{listen}"))
+    }
+
+    fn write(unit: &Unit, text: &str) -> Self {
         let name = unit.name.replace(".service", ".socket");
         let file = Path::new("/run/systemd/system").join(&name);
-        let listen: String = paths.iter().map(|path| format!("ListenStream={}\n", path.display())).collect();
         let listener = Self { name, file };
-        fs::write(&listener.file, format!("[Socket]\nFileDescriptorName={fdname}\n{listen}")).unwrap();
+        fs::write(&listener.file, text).unwrap();
         systemctl(&["start", &listener.name]).expect_code(0);
         listener
     }
@@ -168,6 +213,30 @@ fn sockets_that_systemd_passes_reach_the_app_that_claims_them() {
         assert!(fs::symlink_metadata(&own).is_err(), "what is passed is not opened again");
     }
     drop(listener);
+}
+
+/// Both units as podrun writes them.
+#[test]
+fn generated_socket_starts_the_generated_service_for_its_first_client() {
+    let Some(lab) = service::open() else { return };
+    let path = lab.path("web");
+    let keys = "mode = \"0640\"\nbacklog = 5";
+    let text =
+        pod(&lab.name(), "", &[app("a", ANSWER, "")]) + &socket("web", path.to_str().unwrap(), "a", keys);
+    let manifest = lab.manifest(&text);
+    let generate =
+        |kind: &str| lab.call(&["generate", kind, manifest.to_str().unwrap()]).expect_code(0).stdout;
+    let root = format!("[Service]\nEnvironment=PODRUN_ROOT={}\n", lab.root().display());
+    let unit = Unit::write(&lab, &(generate("unit") + &root));
+    let listener = Listener::write(&unit, &generate("socket"));
+    assert_eq!((unit.property("ActiveState"), lab.pod_dirs().len()), ("inactive".to_owned(), 0));
+    assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(answer(connect(&path)), "web\n");
+    wait_until("it is active", || unit.property("ActiveState") == "active");
+    drop(listener);
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
+    assert!(fs::symlink_metadata(&path).is_err(), "RemoveOnStop=");
 }
 
 #[test]
