@@ -68,6 +68,9 @@ fn open_one(planned: &SocketPlan) -> anyhow::Result<OwnedFd> {
         }
     };
     match opened {
+        Err(Errno::ENOENT) => Err(Errno::ENOENT)
+            .with_context(context)
+            .hint("make the directory first, with RuntimeDirectory= of a service for example"),
         Err(Errno::EADDRINUSE) => Err(Errno::EADDRINUSE)
             .with_context(context)
             .hint("`ss -lxtp` tells who listens there; a file that is no socket must be removed by hand"),

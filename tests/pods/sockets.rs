@@ -122,6 +122,10 @@ fn place_that_is_taken_is_an_error_and_stays_as_it_is() {
         assert!(fs::symlink_metadata(&free).is_err(), "what was opened before it is gone");
         assert_eq!(lab.pod_dirs(), Vec::<PathBuf>::new());
     }
+    let nowhere = pod("one", "", &[app("a", ANSWER, "")]) + &socket("web", "/nowhere/web", "a", "");
+    let words =
+        ["cannot listen at `/nowhere/web` for socket `web`: ENOENT", "hint: make the directory first"];
+    lab.run(&nowhere).expect_code(125).expect_stderr(&words);
     assert!(is_open(&taken));
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
