@@ -22,7 +22,7 @@ use crate::cgroup::cgroupfs::{self, PodCgroup};
 use crate::cgroup::limits::SUPERVISOR;
 use crate::plan::{AppPlan, Plan};
 use crate::pod::dir::PodDir;
-use crate::sockets::{self, Named};
+use crate::sockets::{self, Named, OfApp};
 use crate::sys::clone3::{Child, Cloned, PreparedExec};
 use crate::sys::{clone3, mount, pidfd};
 use crate::systemd::{PodUnits, scope};
@@ -151,7 +151,7 @@ struct Parts<'a> {
     /// The caller's RLIMIT_NOFILE, for the apps.
     nofile: (u64, u64),
     /// Those of each app.
-    sockets: Vec<Vec<Named>>,
+    sockets: Vec<OfApp>,
 }
 
 /// Clones stage1, and makes what the apps need while it builds its mount tree on another CPU.
@@ -281,7 +281,7 @@ fn boot_pod(plan: &Plan, dir: &PodDir) -> Pod {
 }
 
 /// An app gets the caller's RLIMIT_NOFILE, not the one that was raised for launcher and stage1.
-fn boot_app(app: &AppPlan, sockets: &[Named], nofile: (u64, u64)) -> App {
+fn boot_app(app: &AppPlan, own: &OfApp, nofile: (u64, u64)) -> App {
     const NOFILE: u32 = libc::RLIMIT_NOFILE;
     let mut rlimits = app.rlimits.clone();
     if !rlimits.iter().any(|&(number, _, _)| number == NOFILE) {
@@ -297,7 +297,7 @@ fn boot_app(app: &AppPlan, sockets: &[Named], nofile: (u64, u64)) -> App {
         rlimits,
         oom_score_adj: app.oom_score_adj,
         output: app.output.streams(&app.name),
-        sockets: sockets.iter().map(|(name, _)| name.clone()).collect(),
+        sockets: own.sockets.iter().chain(&own.stored).map(|(name, _)| name.clone()).collect(),
         policy: app.policy.clone(),
     }
 }

@@ -14,12 +14,11 @@ pub mod sink;
 pub mod teller;
 mod wiring;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::WaitStatus;
 use podrun_abi::PACKET_BYTES_MAX;
 use podrun_abi::control::Command;
@@ -29,7 +28,7 @@ use podrun_abi::failure::StartFailure;
 use crate::error::EXIT_TIMED_OUT;
 use crate::launch::{self, Launched};
 use crate::output::span;
-use crate::sys::{pidfd, text};
+use crate::sys::{packet, pidfd, text};
 use crate::systemd::Told;
 use intent::{Intent, Signals};
 use sink::Sink;
@@ -218,9 +217,9 @@ fn read_records(
 ) -> anyhow::Result<()> {
     let mut packet = vec![0; PACKET_BYTES_MAX];
     loop {
-        let length = match recv(launched.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
-            Ok(0) | Err(Errno::EAGAIN) => break,
-            Ok(length) => length,
+        let (length, attached) = match packet::receive(&launched.socket, &mut packet) {
+            Ok((0, _)) | Err(Errno::EAGAIN) => break,
+            Ok(received) => received,
             // A stage1 that failed early has left packets of ours unread, which unix(7) tells once, before what it
             // said itself.
             Err(Errno::EINTR | Errno::ECONNRESET) => continue,
@@ -240,6 +239,7 @@ fn read_records(
             Event::StartFailed { app, failure } if Some(app) == terms.decider.as_ref() => {
                 ending.decided = Some(failure.exit_code());
             }
+            Event::Stores { app, name, poll } => teller.keep(app, (name, *poll), &attached),
             _ => {}
         }
         teller.record(&record, sink);

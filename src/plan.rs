@@ -15,6 +15,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use podrun_abi::boot::{ExitPolicy, Identity, Policy, Root, RootMode};
+use podrun_abi::handover::DESCRIPTORS_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::limits::{self, LimitError};
@@ -28,7 +29,7 @@ use crate::systemd::{ServicePlan, service};
 use environment::Around;
 
 pub use output::{Output, Started};
-pub use sockets::SocketPlan;
+pub use sockets::{SocketPlan, StoredPlan};
 pub use text::render;
 
 /// Version of the recorded form.
@@ -120,6 +121,9 @@ pub struct Plan {
     /// The sockets that apps get.
     #[serde(default)]
     pub sockets: Vec<SocketPlan>,
+    /// What the service manager has kept for apps, in the order in which it passes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stored: Vec<StoredPlan>,
     /// How many descriptors the launcher and stage1 need at most.
     pub nofile: u64,
 }
@@ -224,7 +228,10 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     }
     let names: Vec<&AppSpec> = order.iter().map(|&i| &spec.apps[i]).collect();
     let cgroup = resolve_cgroup(spec, host, &names, request).map_err(|r| refusals.extend(r)).ok();
-    let nofile = descriptors((apps.len(), spec.sockets.len()), cgroup.as_ref().map(|(cgroup, _)| cgroup));
+    let passed = spec.sockets.len() + request.passed.len();
+    let kept = if spec.apps.iter().any(|app| app.ready_notify) { DESCRIPTORS_MAX } else { 0 };
+    let groups = cgroup.as_ref().map(|(cgroup, _)| cgroup);
+    let nofile = descriptors((apps.len(), passed), groups) + kept as u64;
     refusals.extend(too_many_descriptors(nofile, host));
     if let Some((cgroup, made_by)) = &cgroup {
         let unit = made_by.unit().unwrap_or_else(|| format!("podrun-{}.scope", request.id));
@@ -233,8 +240,8 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
             refusals.extend(output::assign(app, spec, seen, (cgroup, &unit)).err());
         }
     }
-    let sockets =
-        sockets::resolve(spec, &apps, &request.passed).map_err(|r| refusals.extend(r)).unwrap_or_default();
+    let (stored, passed) = sockets::stored(spec, &apps, &request.passed);
+    let sockets = sockets::resolve(spec, &apps, &passed).map_err(|r| refusals.extend(r)).unwrap_or_default();
     let Some((cgroup, made_by)) = cgroup.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     Ok(Plan {
         schema: SCHEMA,
@@ -256,6 +263,7 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
         read_only: READ_ONLY.iter().map(ToString::to_string).collect(),
         apps,
         sockets,
+        stored,
         nofile,
     })
 }
@@ -435,7 +443,7 @@ fn refused(errors: Vec<LimitError>) -> Vec<Refusal> {
     errors.into_iter().map(refusal).collect()
 }
 
-/// Per app: two pipes with both ends, a pidfd, a report pipe and its barrier while it starts, and its files in
+/// Beside what apps with `ready.notify` give to keep, all that comes with one packet. Per app: two pipes with both ends, a pidfd, a report pipe and its barrier while it starts, and its files in
 /// every hierarchy; beside that the launcher's and stage1's own.
 fn descriptors((apps, sockets): (usize, usize), cgroup: Option<&CgroupPlan>) -> u64 {
     const OWN: usize = 64;

@@ -27,12 +27,21 @@ const TURN_DEADLINE: Duration = Duration::from_secs(5);
 /// An open socket with its name.
 pub type Named = (String, OwnedFd);
 
+/// What one app gets.
+#[derive(Debug, Default)]
+pub struct OfApp {
+    /// Its sockets.
+    pub sockets: Vec<Named>,
+    /// What the service manager has kept for it, as the app calls it.
+    pub stored: Vec<Named>,
+}
+
 /// The sockets of each app, in the order of the plan's apps. `passed` are those that the plan knows to be passed, in
 /// its order.
 ///
 /// # Errors
 /// One of our own cannot be opened; none of them is left then.
-pub fn open(plan: &Plan, passed: Vec<Named>) -> anyhow::Result<Vec<Vec<Named>>> {
+pub fn open(plan: &Plan, passed: Vec<Named>) -> anyhow::Result<Vec<OfApp>> {
     let opened = open_all(plan, passed);
     if opened.is_err() {
         remove(&plan.sockets);
@@ -40,8 +49,10 @@ pub fn open(plan: &Plan, passed: Vec<Named>) -> anyhow::Result<Vec<Vec<Named>>> 
     opened
 }
 
-fn open_all(plan: &Plan, passed: Vec<Named>) -> anyhow::Result<Vec<Vec<Named>>> {
-    let mut of_apps: Vec<Vec<Named>> = plan.apps.iter().map(|_| Vec::new()).collect();
+fn open_all(plan: &Plan, passed: Vec<Named>) -> anyhow::Result<Vec<OfApp>> {
+    let mut of_apps: Vec<OfApp> = plan.apps.iter().map(|_| OfApp::default()).collect();
+    let is_stored = |(name, _): &Named| plan.stored.iter().any(|stored| stored.name == *name);
+    let (stored, passed): (Vec<_>, Vec<_>) = passed.into_iter().partition(is_stored);
     let mut passed = passed.into_iter();
     for planned in &plan.sockets {
         let opened = match planned.is_passed {
@@ -49,7 +60,12 @@ fn open_all(plan: &Plan, passed: Vec<Named>) -> anyhow::Result<Vec<Vec<Named>>> 
             false => Some((planned.name.clone(), open_one(planned)?)),
         };
         if let Some(of_app) = of_apps.get_mut(planned.app) {
-            of_app.extend(opened);
+            of_app.sockets.extend(opened);
+        }
+    }
+    for (planned, (_, descriptor)) in plan.stored.iter().zip(stored) {
+        if let Some(of_app) = of_apps.get_mut(planned.app) {
+            of_app.stored.push((planned.own_name().to_owned(), descriptor));
         }
     }
     Ok(of_apps)

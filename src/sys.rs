@@ -9,6 +9,7 @@ pub mod listen;
 pub mod memfd;
 pub mod mount;
 pub mod overlay;
+pub mod packet;
 pub mod pidfd;
 pub mod placeholder;
 pub mod tasks;

@@ -13,13 +13,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use podrun_abi::boot::Boot;
 use podrun_abi::control::{Command, Request};
-use podrun_abi::handover::{Gauge, Handover, Owner, Stdio};
+use podrun_abi::handover::{Gauge, Handover, Owner, Place, Stdio};
 
 use super::{Output, Stream};
 use crate::cgroup::cgroupfs::PodCgroup;
 use crate::plan::Plan;
 use crate::pod::dir::PodDir;
-use crate::sockets::Named;
+use crate::sockets::{Named, OfApp};
 use crate::sys::{detach, memfd};
 
 /// How long stage1 may take nothing. It needs milliseconds; one that hangs in a dead file system never will.
@@ -53,11 +53,11 @@ pub fn of_pod(boot: &Boot, dir: &PodDir, cgroup: &PodCgroup) -> anyhow::Result<P
 pub fn of_apps(
     plan: &Plan,
     cgroup: &PodCgroup,
-    sockets: &[Vec<Named>],
+    sockets: &[OfApp],
 ) -> anyhow::Result<(Vec<Packet>, Vec<Output>)> {
     let mut packets = Vec::with_capacity(plan.apps.len());
     let mut outputs = Vec::with_capacity(plan.apps.len() * 2);
-    for (index, app) in plan.apps.iter().enumerate() {
+    for ((index, app), own) in plan.apps.iter().enumerate().zip(sockets) {
         let (group, mut attached) = cgroup.app(&app.name)?;
         let mut stream = |stream: Stream| -> anyhow::Result<usize> {
             let (pipe, writer) = pipe()?;
@@ -69,16 +69,22 @@ pub fn of_apps(
             true => Some(Stdio { stdout: stream(Stream::Stdout)?, stderr: stream(Stream::Stderr)? }),
             false => None,
         };
-        let own = sockets.get(index).map(Vec::as_slice).unwrap_or_default();
-        let sockets = attached.len()..attached.len() + own.len();
-        for (name, socket) in own {
-            let copy = socket.try_clone().with_context(|| format!("cannot hand over socket `{name}`"))?;
-            attached.push(copy);
-        }
-        let of = Owner::App { cgroup: group, stdio, sockets: sockets.collect() };
+        let sockets = attach(&own.sockets, &mut attached)?;
+        let stored = attach(&own.stored, &mut attached)?;
+        let of = Owner::App { cgroup: group, stdio, sockets, stored };
         packets.push(Packet::new(of, attached)?);
     }
     Ok((packets, outputs))
+}
+
+/// Copies of these go along; says at which places.
+fn attach(named: &[Named], attached: &mut Vec<OwnedFd>) -> anyhow::Result<Vec<Place>> {
+    let first = attached.len();
+    for (name, descriptor) in named {
+        let copy = descriptor.try_clone().with_context(|| format!("cannot hand over socket `{name}`"))?;
+        attached.push(copy);
+    }
+    Ok((first..attached.len()).collect())
 }
 
 /// A pipe with a non-blocking reading end.

@@ -80,7 +80,7 @@ fn entry<'a>(event: &'a Event, pod: &str, status: &Status) -> Option<Entry<'a>> 
         Event::WatchdogMissed { app } => {
             of_app("watchdog-missed", app, ERROR, format!("app {app} has missed its watchdog"))
         }
-        Event::Says { .. } => None,
+        Event::Says { .. } | Event::Stores { .. } | Event::Forgets { .. } => None,
         Event::StartFailed { app, failure } => {
             of_app("start-failed", app, ERROR, format!("cannot start app {app}: {failure}"))
         }

@@ -5,9 +5,11 @@
 //! unit's own time, `EXTEND_TIMEOUT_USEC=` asks for more, as long as the manifest allows. The watchdog is fed by the
 //! same loop that moves records, output and signals: it bites when that stands still, and when an app has missed its own.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use podrun_abi::notice::is_name;
 
 use crate::systemd::notify::Notifier;
 
@@ -61,6 +63,22 @@ impl Notices {
         let lines: Vec<String> = status.into_iter().chain(extend).collect();
         if let (Some(to), false) = (&self.to, lines.is_empty()) {
             to.offer(&lines.join("\n"));
+        }
+    }
+
+    /// The manager keeps these descriptors under this name, and passes them at the service's next start. One that does not
+    /// keep up at this moment does not get them.
+    pub(super) fn keep(&self, name: &str, poll: bool, descriptors: &[OwnedFd]) {
+        let poll = if poll { "" } else { "\nFDPOLL=0" };
+        if let (Some(to), true) = (&self.to, is_name(name)) {
+            to.offer_with(&format!("FDSTORE=1\nFDNAME={name}{poll}"), descriptors);
+        }
+    }
+
+    /// The manager keeps what has this name no more.
+    pub(super) fn forget(&self, name: &str) {
+        if let (Some(to), true) = (&self.to, is_name(name)) {
+            to.offer(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use podrun_abi::event::{Event, Record};
@@ -116,7 +117,7 @@ impl<'a> Teller<'a> {
         self.status.apply(record);
         self.journal.iter().for_each(|journal| journal.tell(record, &self.status));
         match &record.event {
-            Event::Says { status: None, .. } => {}
+            Event::Says { status: None, .. } | Event::Stores { .. } | Event::Forgets { .. } => {}
             _ => _ = self.behind_since.get_or_insert_with(Instant::now),
         }
         match &record.event {
@@ -147,6 +148,7 @@ impl<'a> Teller<'a> {
                 let words = self.words_of(app).unwrap_or_else(|| self.summary());
                 self.notices.pass_on(status.as_ref().map(|_| words.as_str()), *extend_us);
             }
+            Event::Forgets { app, name } if self.knows(app) => self.notices.forget(&format!("{app}.{name}")),
             Event::WatchdogMissed { app } => {
                 let line = format!("{app} has missed its watchdog");
                 sink.note_event(&line);
@@ -164,6 +166,17 @@ impl<'a> Teller<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Has the service manager keep what an app wants to have at its next start, under a name that leads back to the app.
+    pub(super) fn keep(&self, app: &str, (name, poll): (&str, bool), descriptors: &[OwnedFd]) {
+        if self.knows(app) {
+            self.notices.keep(&format!("{app}.{name}"), poll, descriptors);
+        }
+    }
+
+    fn knows(&self, app: &str) -> bool {
+        self.status.app(app).is_some()
     }
 
     /// Nobody will be ready any more who has ended.

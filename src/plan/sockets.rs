@@ -28,6 +28,37 @@ pub struct SocketPlan {
     pub backlog: i32,
 }
 
+/// A descriptor that an app has given to the service manager to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPlan {
+    /// As the service manager calls it: the app's name, a dot, and what the app calls it.
+    pub name: String,
+    /// Index into [`super::Plan::apps`] of the one that gets it back.
+    pub app: usize,
+}
+
+impl StoredPlan {
+    /// What the app calls it.
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        self.name.split_once('.').map_or(self.name.as_str(), |(_, own)| own)
+    }
+}
+
+/// Those of `passed` that apps have had kept, and the others, which are sockets. A socket of the manifest has its name first.
+pub(super) fn stored(spec: &Spec, apps: &[AppPlan], passed: &[String]) -> (Vec<StoredPlan>, Vec<String>) {
+    let (mut kept, mut sockets) = (Vec::new(), Vec::new());
+    for name in passed {
+        let is_socket = spec.sockets.iter().any(|socket| socket.name == *name);
+        let owner = name.split_once('.').filter(|_| !is_socket).map(|(owner, _)| owner);
+        match apps.iter().position(|app| app.policy.notify && Some(app.name.as_str()) == owner) {
+            Some(app) => kept.push(StoredPlan { name: name.clone(), app }),
+            None => sockets.push(name.clone()),
+        }
+    }
+    (kept, sockets)
+}
+
 /// Each with its app. Those that are passed come in the manager's order, which the app may know; one name may stand for
 /// several, as with the addresses of one `.socket` unit.
 ///
@@ -62,6 +93,11 @@ fn unclaimed(name: &str) -> Refusal {
     let message = format!("socket `{name}` was passed by the service manager, and no app claims it");
     // systemd calls it by the whole name of its unit when nobody says otherwise.
     let hint = match name.ends_with(".socket") {
+        false if name.contains('.') => format!(
+            "add [socket.{}] to the manifest; if an app of an earlier manifest has had it kept (FDSTORE), stop the \
+             service, which forgets it",
+            any_key(name)
+        ),
         true => "name it with FileDescriptorName= in its .socket unit, and add [socket.NAME] to the manifest"
             .to_owned(),
         false => format!(

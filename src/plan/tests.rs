@@ -176,6 +176,43 @@ fn app_that_tells_by_itself_has_its_own_socket_and_those_that_wait_for_it_say_so
 }
 
 #[test]
+fn what_was_kept_for_an_app_is_no_socket_and_goes_back_to_it() {
+    let root = root();
+    let socket = |name: &str| crate::spec::SocketSpec {
+        name: name.to_owned(),
+        listen: crate::spec::Listen::Path("/run/x".into()),
+        app: "db".to_owned(),
+        mode: 0o666,
+        owner: None,
+        backlog: 1,
+    };
+    let mut spec = spec(vec![app("web", root.path()), app("db", root.path())]);
+    spec.apps[1].ready_notify = true;
+    let host = crate::host::probe(&spec, DriverChoice::Cgroupfs).unwrap();
+    let passed = |spec: &Spec, names: &[&str]| {
+        let passed = names.iter().map(ToString::to_string).collect();
+        resolve(spec, &host, &Request { passed, ..request("0badcafe") })
+    };
+    // Beside it podrun opens the sockets itself.
+    spec.sockets = vec![socket("http")];
+    let plan = passed(&spec, &["db.conn", "db.a.b"]).unwrap();
+    let stored: Vec<_> = plan.stored.iter().map(|stored| (stored.own_name(), stored.app)).collect();
+    assert_eq!(stored, [("conn", 1), ("a.b", 1)]);
+    assert!(!plan.sockets[0].is_passed);
+    assert!(render(&plan, Some("db")).contains("  stored     conn, kept by the service manager\n"));
+    // A name of the manifest is a socket's.
+    spec.sockets = vec![socket("db.conn")];
+    let plan = passed(&spec, &["db.conn", "db.b"]).unwrap();
+    assert_eq!((plan.stored.len(), plan.sockets[0].is_passed), (1, true));
+    spec.sockets = Vec::new();
+    for (name, hint) in [("web.conn", "FDSTORE"), ("gone.conn", "FDSTORE"), ("conn", "add [socket.conn]")] {
+        let refusals = passed(&spec, &[name]).unwrap_err();
+        let told = refusals[0].hint.clone().unwrap_or_default();
+        assert!(refusals[0].message.contains(name) && told.contains(hint), "{refusals:?}");
+    }
+}
+
+#[test]
 fn the_environment_is_made_from_nothing_and_the_manifest_wins() {
     let root = root();
     let file = root.path().join("web.env");

@@ -125,6 +125,9 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
             false => writeln!(out, "  socket     {} = {}", socket.name, socket.listen)?,
         }
     }
+    for stored in plan.stored.iter().filter(|stored| stored.app == number) {
+        writeln!(out, "  stored     {}, kept by the service manager", stored.own_name())?;
+    }
     let root = plan.roots.get(app.root.index).map_or("", String::as_str);
     writeln!(out, "  mount      / = {root} ({})", mode_word(app.root.mode))?;
     writeln!(out, "  mount      /proc, /dev (tmpfs; pts, shm, mqueue), /sys (read-only)")?;

@@ -58,6 +58,12 @@ impl Notifier {
         self.transmit(lines, &[], MsgFlags::MSG_DONTWAIT)
     }
 
+    /// The same with descriptors.
+    pub fn offer_with(&self, lines: &str, attached: &[OwnedFd]) -> bool {
+        let numbers: Vec<RawFd> = attached.iter().map(AsRawFd::as_raw_fd).collect();
+        self.transmit(lines, &numbers, MsgFlags::MSG_DONTWAIT)
+    }
+
     /// Sends lines with descriptors.
     pub fn send_with(&self, lines: &str, attached: &[RawFd]) -> bool {
         self.transmit(lines, attached, MsgFlags::empty())

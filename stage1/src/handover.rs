@@ -3,6 +3,7 @@
 //!
 //! It waits for all of them, for as long as the launcher lives. Invariant: nothing was started before all are there.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
 use podrun_abi::PACKET_BYTES_MAX;
@@ -43,6 +44,8 @@ pub struct AppHandles {
     pub stdio: Option<(Inherited, Inherited)>,
     /// Its descriptors from 3 on.
     pub sockets: Vec<Inherited>,
+    /// Those behind them, until the app has them.
+    pub stored: RefCell<Vec<OwnedFd>>,
 }
 
 /// Waits for the memfd with the boot record and for the descriptors of the pod.
@@ -62,13 +65,16 @@ pub fn receive_apps(launcher: Inherited, count: usize) -> Result<Vec<AppHandles>
 }
 
 fn receive_app(launcher: Inherited) -> Result<AppHandles, StartFailure> {
-    let (Owner::App { cgroup, stdio, sockets }, attached) = next(launcher)? else {
+    let (Owner::App { cgroup, stdio, sockets, stored }, attached) = next(launcher)? else {
         return Err(refused("the pod's descriptors twice"));
     };
     let stdio =
         stdio.map(|stdio| Ok((attached.at(stdio.stdout)?, attached.at(stdio.stderr)?))).transpose()?;
     let sockets = sockets.into_iter().map(|place| attached.at(place)).collect::<Result<_, _>>()?;
-    Ok(AppHandles { group: Group::new(&cgroup, &attached)?, stdio, sockets })
+    let stored: Result<_, StartFailure> =
+        stored.into_iter().map(|place| Ok(descriptors::own(attached.at(place)?))).collect();
+    let group = Group::new(&cgroup, &attached)?;
+    Ok(AppHandles { group, stdio, sockets, stored: RefCell::new(stored?) })
 }
 
 fn next(launcher: Inherited) -> Result<(Owner, Attached), StartFailure> {

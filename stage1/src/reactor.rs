@@ -19,6 +19,7 @@ use podrun_abi::boot::Boot;
 use podrun_abi::control::{Command, Reply, Request};
 use podrun_abi::event::{End, Event as Told, Outcome};
 use podrun_abi::failure::{StartFailure, Step};
+use podrun_abi::notice::Store;
 
 use crate::control::{CLIENTS_MAX, Control};
 use crate::failure::OrFail;
@@ -31,7 +32,7 @@ use crate::spawn::{Job, Progress};
 use crate::supervisor::{Action, AppIndex, Event, Reach, Supervisor};
 use crate::sys::process::SharedBytes;
 use crate::sys::socket::{self, Received};
-use crate::voice::{self, Voice};
+use crate::voice::{self, Heard, Voice};
 
 const SIGNALS: Token = Token(0);
 const LAUNCHER: Token = Token(1);
@@ -248,6 +249,7 @@ impl<'a> Reactor<'a> {
         for _ in 0..voice::TURN_MAX {
             let voice = self.voices.get_mut(app.0).and_then(Option::as_mut);
             let Some(mut heard) = voice.and_then(|voice| voice.hear(now)) else { return };
+            self.pass_on(app, &mut heard, reporter);
             self.pending.push_back(Event::Said(app, std::mem::take(&mut heard.notice)));
             self.settle(reporter);
         }
@@ -258,7 +260,23 @@ impl<'a> Reactor<'a> {
         for _ in 0..voice::LAST_MAX {
             let voice = self.voices.get_mut(app.0).and_then(Option::as_mut);
             let Some(mut heard) = voice.and_then(Voice::hear_last) else { return };
+            self.pass_on(app, &mut heard, reporter);
             self.handle(Event::Said(app, std::mem::take(&mut heard.notice)), reporter);
+        }
+    }
+
+    /// Descriptors are nothing to the table: the launcher gets them as they are.
+    fn pass_on(&self, index: AppIndex, heard: &mut Heard, reporter: &mut Reporter) {
+        let Some(store) = heard.notice.store.take().filter(|_| self.supervisor.listens_to(index)) else {
+            return;
+        };
+        let app = self.boot.apps[index.0].name.clone();
+        match store {
+            Store::Keep { .. } if heard.attached.is_empty() => {}
+            Store::Keep { name, poll } => {
+                reporter.send_with(Told::Stores { app, name, poll }, std::mem::take(&mut heard.attached));
+            }
+            Store::Forget { name } => reporter.send(Told::Forgets { app, name }),
         }
     }
 
@@ -353,6 +371,8 @@ impl<'a> Reactor<'a> {
         let registered = process
             .spawn(&job, self.handles)
             .and_then(|()| process.register(self.poll.registry(), token).or_fail(Step::Clone, ""));
+        // The child has its own.
+        drop(handles.stored.take());
         if let Err(failure) = registered {
             process.signal(libc::SIGKILL);
             self.pending.push_back(Event::StartFailed(app, failure));

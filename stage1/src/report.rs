@@ -4,6 +4,7 @@
 //! not take waits in a bounded queue. Invariant: the launcher gets records in order, the oldest lost first.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -16,6 +17,8 @@ use crate::sys::socket;
 
 /// More records than a pod of a thousand apps writes in its whole life without restarts.
 const QUEUE_MAX: usize = 4096;
+/// With more records waiting than this descriptors are not kept for the launcher: it has few of its own.
+const ATTACHED_QUEUE_MAX: usize = 16;
 /// How long the last words may take.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -24,8 +27,11 @@ pub struct Reporter {
     launcher: Option<Inherited>,
     /// `None` until it has come from the launcher.
     events: Option<Inherited>,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Packet>,
 }
+
+/// A record, and what goes with it.
+type Packet = (Vec<u8>, Vec<OwnedFd>);
 
 impl Reporter {
     /// To the launcher alone.
@@ -40,6 +46,14 @@ impl Reporter {
 
     /// Tells of one event, and writes it down unless it is of the moment alone.
     pub fn send(&mut self, event: Event) {
+        self.send_with(event, Vec::new());
+    }
+
+    /// The same with descriptors for the launcher, as long as that keeps up.
+    pub fn send_with(&mut self, event: Event, attached: Vec<OwnedFd>) {
+        if !attached.is_empty() && self.waiting.len() >= ATTACHED_QUEUE_MAX {
+            return;
+        }
         let is_passing = event.is_passing();
         let record =
             Record { version: podrun_abi::VERSION, time_ms: wall_ms(), monotonic_ms: monotonic_ms(), event };
@@ -52,7 +66,7 @@ impl Reporter {
             if self.waiting.len() == QUEUE_MAX {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back(line);
+            self.waiting.push_back((line, attached));
             self.flush();
         }
     }
@@ -60,8 +74,8 @@ impl Reporter {
     /// Hands over what waits, as far as the launcher takes it.
     pub fn flush(&mut self) {
         let Some(launcher) = self.launcher else { return };
-        while let Some(packet) = self.waiting.front() {
-            match socket::transmit(&launcher, packet) {
+        while let Some((packet, attached)) = self.waiting.front() {
+            match socket::transmit_with(&launcher, packet, attached) {
                 Ok(()) => drop(self.waiting.pop_front()),
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => return,
                 Err(_) => return self.close(),

@@ -131,9 +131,10 @@ fn run_child(job: &Job<'_>, channel: OwnedFd, joined: Joined) -> ! {
     if let Err(failure) = settle(job, &channel, joined) {
         fail(&channel, &failure);
     }
-    let kept = descriptors::keep_only(&job.handles.sockets, &channel);
-    // Its number is closed or another file's by now, so it must not be closed again.
-    std::mem::forget(channel);
+    let stored = job.handles.stored.take();
+    let kept = descriptors::keep_only(&job.handles.sockets, &stored, &channel);
+    // Their numbers are closed or another file's by now, so they must not be closed again.
+    std::mem::forget((channel, stored));
     // Without a channel the progress byte tells the step.
     let Ok(channel) = kept else { exit_now(125) };
     let Err(failure) = become_app(job, &channel);

@@ -50,7 +50,7 @@ pub struct Voice {
 /// What was heard. What is attached is closed with this value: whoever sent a barrier waits for that.
 pub struct Heard {
     pub notice: Notice,
-    _attached: Vec<OwnedFd>,
+    pub attached: Vec<OwnedFd>,
 }
 
 /// Makes the sockets, in the order of the apps.
@@ -114,6 +114,6 @@ impl Voice {
             };
         self.more = true;
         let said = length.filter(|_| from_inside).and_then(|length| buffer.get(..length));
-        Some(Heard { notice: said.map(Notice::parse).unwrap_or_default(), _attached: attached })
+        Some(Heard { notice: said.map(Notice::parse).unwrap_or_default(), attached })
     }
 }

@@ -227,9 +227,9 @@ fn more_time_is_passed_on_and_a_missed_watchdog_is_told_at_once() {
 fn service_is_activating_until_its_app_says_that_it_is_ready() {
     let Some(lab) = service::open() else { return };
     let words = format!(
-        "notify STATUS=loading EXTEND_TIMEOUT_USEC=900000000 ; sleep 12 ; notify READY=1 ; say up ; {PAUSE}"
+        "notify STATUS=loading EXTEND_TIMEOUT_USEC=900000000 ; sleep 22 ; notify READY=1 ; say up ; {PAUSE}"
     );
-    let keys = format!("{}\nTimeoutStartSec=10", service::NOTIFY);
+    let keys = format!("{}\nTimeoutStartSec=20", service::NOTIFY);
     let unit = Unit::install(&lab, &keys, &pod("one", "", &[service::app("a", &words, READY)]));
     systemctl(&["start", "--no-block", &unit.name]).expect_code(0);
     wait_until("the app is heard", || unit.property("StatusText") == "a: loading");
@@ -258,4 +258,29 @@ fn service_fails_by_its_watchdog_when_an_app_is_silent() {
     assert_eq!(unit.property("Result"), "watchdog", "{}", unit.output());
     assert!(unit.output().contains("a has missed its watchdog"), "{}", unit.output());
     unit.expect_no_group();
+}
+
+/// systemd keeps what the app had kept over a restart of the service, and the app gets it back by its own name.
+#[test]
+fn descriptors_that_an_app_has_kept_come_back_after_a_restart() {
+    let Some(lab) = service::open() else { return };
+    let keys = format!("{}\nFileDescriptorStoreMax=8", service::NOTIFY);
+    let kept = "stored ; notify-store conn hello ; notify-store gone x ; notify FDSTOREREMOVE=1 FDNAME=gone ; \
+                notify READY=1 ; say up";
+    let apps = [
+        service::app("a", &format!("{kept} ; {PAUSE}"), READY),
+        service::app("b", &format!("stored ; notify READY=1 ; say up ; {PAUSE}"), READY),
+    ];
+    let unit = Unit::install(&lab, &keys, &pod("one", "", &apps));
+    unit.systemctl("start").expect_code(0);
+    wait_until("both are up", || unit.output().matches("up\n").count() == 2);
+    wait_until("systemd keeps one", || unit.property("NFileDescriptorStore") == "1");
+    assert_eq!(unit.output().matches("stored nothing\n").count(), 2, "{}", unit.output());
+    unit.systemctl("restart").expect_code(0);
+    wait_until("both are up again", || unit.output().matches("up\n").count() == 4);
+    let output = unit.output();
+    assert!(output.contains("stored conn hello\n"), "{output}");
+    assert_eq!(output.matches("stored nothing\n").count(), 3, "the other app has nothing: {output}");
+    unit.systemctl("stop").expect_code(0);
+    unit.expect_gone();
 }

@@ -103,8 +103,8 @@ pub struct App {
     pub oom_score_adj: i32,
     /// Where its standard output and error go.
     pub output: Output,
-    /// The names of the listening sockets that it gets as descriptors from 3 on, as sd_listen_fds(3) has it. Not empty,
-    /// without `:`.
+    /// The names of the listening sockets that it gets as descriptors from 3 on, as sd_listen_fds(3) has it, and behind
+    /// them of what was kept for it. Not empty, without `:`.
     pub sockets: Vec<String>,
     /// Life cycle.
     pub policy: Policy,

@@ -62,6 +62,22 @@ pub enum Event {
         /// Its start or stop may take so much longer from now on, in microseconds.
         extend_us: Option<u64>,
     },
+    /// The descriptors that are attached to this packet are to be kept for the app's next start; not in `events.jsonl`.
+    Stores {
+        /// The app's name.
+        app: String,
+        /// What it calls them ([`crate::notice::is_name`]).
+        name: String,
+        /// Whoever keeps them may close one that has come to its end.
+        poll: bool,
+    },
+    /// What was kept under this name is kept no more; not in `events.jsonl`.
+    Forgets {
+        /// The app's name.
+        app: String,
+        /// What it called them.
+        name: String,
+    },
     /// The app could not be exec'ed; it counts as ended with [`StartFailure::exit_code`].
     StartFailed {
         /// The app's name.
@@ -118,7 +134,7 @@ impl Event {
     /// It is told to the launcher and written down nowhere.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Says { .. })
+        matches!(self, Self::Says { .. } | Self::Stores { .. } | Self::Forgets { .. })
     }
 }
 

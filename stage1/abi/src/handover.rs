@@ -47,6 +47,9 @@ pub enum Owner {
         stdio: Option<Stdio>,
         /// Its listening sockets, in the order of [`crate::boot::App::sockets`]; kept open likewise.
         sockets: Vec<Place>,
+        /// What was kept for it from an earlier run, in the order of the names behind those; closed when the app was
+        /// cloned, since it alone knows how long it is of use.
+        stored: Vec<Place>,
     },
 }
 

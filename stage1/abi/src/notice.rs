@@ -13,6 +13,11 @@ pub const NOTICE_BYTES_MAX: usize = 4096;
 /// What is kept of a status, in bytes.
 pub const STATUS_BYTES_MAX: usize = 512;
 
+/// A name under which a service manager keeps a descriptor, in bytes (sd_pid_notify_with_fds(3)).
+const NAME_BYTES_MAX: usize = 255;
+/// The name of what is kept without one.
+const STORED: &str = "stored";
+
 /// What one datagram says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notice {
@@ -26,6 +31,25 @@ pub struct Notice {
     pub watchdog_us: Option<u64>,
     /// `EXTEND_TIMEOUT_USEC=`: the start or the stop may take so much longer, in microseconds.
     pub extend_us: Option<u64>,
+    /// What is to become of descriptors.
+    pub store: Option<Store>,
+}
+
+/// What is to become of descriptors. A name has 1 to 255 printable characters of ASCII, without `:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// `FDSTORE=1`: those that come with the datagram are kept for the app's next start.
+    Keep {
+        /// `FDNAME=`.
+        name: String,
+        /// Not `FDPOLL=0`: whoever keeps them may close one that has come to its end.
+        poll: bool,
+    },
+    /// `FDSTOREREMOVE=1`: those of this name are kept no more.
+    Forget {
+        /// `FDNAME=`.
+        name: String,
+    },
 }
 
 /// The values of `WATCHDOG=`.
@@ -42,6 +66,7 @@ impl Notice {
     #[must_use]
     pub fn parse(datagram: &[u8]) -> Self {
         let mut notice = Self::default();
+        let mut store = StoreLines::default();
         for line in datagram.split(|byte| *byte == b'\n') {
             let Some(equals) = line.iter().position(|byte| *byte == b'=') else { continue };
             let (name, value) = (&line[..equals], &line[equals + 1..]);
@@ -52,11 +77,53 @@ impl Notice {
                 (b"WATCHDOG", b"trigger") => notice.watchdog = Some(Watchdog::Triggered),
                 (b"WATCHDOG_USEC", digits) => notice.watchdog_us = number(digits).or(notice.watchdog_us),
                 (b"EXTEND_TIMEOUT_USEC", digits) => notice.extend_us = number(digits).or(notice.extend_us),
-                _ => {}
+                _ => store.take(name, value),
             }
         }
+        notice.store = store.meaning();
         notice
     }
+}
+
+/// The lines that are about descriptors.
+#[derive(Default)]
+struct StoreLines<'a> {
+    keep: bool,
+    forget: bool,
+    no_poll: bool,
+    name: Option<&'a [u8]>,
+}
+
+impl<'a> StoreLines<'a> {
+    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+        match (name, value) {
+            (b"FDSTORE", b"1") => self.keep = true,
+            (b"FDSTOREREMOVE", b"1") => self.forget = true,
+            (b"FDPOLL", b"0") => self.no_poll = true,
+            (b"FDNAME", value) => self.name = Some(value),
+            _ => {}
+        }
+    }
+
+    /// Nothing with a name that is none, and nothing is forgotten without one.
+    fn meaning(self) -> Option<Store> {
+        let given = self.name.map(|name| std::str::from_utf8(name).ok().filter(|name| is_name(name)));
+        match (self.keep, self.forget, given) {
+            (_, true, Some(Some(name))) => Some(Store::Forget { name: name.to_owned() }),
+            (true, false, None) => Some(Store::Keep { name: STORED.to_owned(), poll: !self.no_poll }),
+            (true, false, Some(Some(name))) => {
+                Some(Store::Keep { name: name.to_owned(), poll: !self.no_poll })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a service manager takes it for the name of a descriptor.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let well = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b':';
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(well)
 }
 
 /// What is no UTF-8 becomes U+FFFD; cut before a character that does not fit.
@@ -120,8 +187,35 @@ mod tests {
             watchdog: Some(Watchdog::Fed),
             watchdog_us: None,
             extend_us: Some(7),
+            store: None,
         };
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn descriptors_are_kept_and_forgotten_by_name() {
+        let keep = |name: &str, poll| Some(Store::Keep { name: name.to_owned(), poll });
+        let forget = |name: &str| Some(Store::Forget { name: name.to_owned() });
+        let long = |length: usize| format!("FDSTORE=1\nFDNAME={}", "x".repeat(length));
+        let table = [
+            ("FDSTORE=1".to_owned(), keep("stored", true)),
+            ("FDNAME=a.b c\nFDSTORE=1".to_owned(), keep("a.b c", true)),
+            ("FDSTORE=1\nFDNAME=a\nFDPOLL=0".to_owned(), keep("a", false)),
+            ("FDSTOREREMOVE=1\nFDNAME=a".to_owned(), forget("a")),
+            ("FDSTORE=1\nFDSTOREREMOVE=1\nFDNAME=a".to_owned(), forget("a")),
+            ("FDSTOREREMOVE=1".to_owned(), None),
+            ("FDNAME=a".to_owned(), None),
+            ("FDSTORE=0".to_owned(), None),
+            ("FDSTORE=1\nFDNAME=".to_owned(), None),
+            ("FDSTORE=1\nFDNAME=a:b".to_owned(), None),
+            ("FDSTORE=1\nFDNAME=a\tb".to_owned(), None),
+            ("FDSTORE=1\nFDNAME=\u{e9}".to_owned(), None),
+            (long(255), keep(&"x".repeat(255), true)),
+            (long(256), None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Notice::parse(text.as_bytes()).store, expected, "{text:?}");
+        }
     }
 
     #[test]

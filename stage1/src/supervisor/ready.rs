@@ -14,10 +14,10 @@ use super::{Action, AppIndex, Supervisor};
 
 impl Supervisor {
     pub(super) fn said(&mut self, index: AppIndex, notice: Notice, now: Instant, actions: &mut Vec<Action>) {
-        let app = self.app_mut(index);
-        if !app.can_be_asked() {
+        if !self.listens_to(index) {
             return;
         }
+        let app = self.app_mut(index);
         let first = notice.ready && !app.is_ready;
         app.is_ready |= notice.ready;
         app.speech.hear(notice, now);
@@ -25,6 +25,11 @@ impl Supervisor {
         if first && app.is_running() {
             app.tell_ready(actions);
         }
+    }
+
+    /// Whether what the app says means anything.
+    pub fn listens_to(&self, index: AppIndex) -> bool {
+        self.app(index).can_be_asked()
     }
 
     /// Passes on what the apps have said, when it is time, and tells of those that are late.

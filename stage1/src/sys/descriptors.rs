@@ -68,20 +68,21 @@ pub fn close_all_but(keep: &mut [Inherited]) -> Result<(), Errno> {
     close_range(next, RawFd::MAX)
 }
 
-/// Moves `sockets` to the numbers from 3 on, where they outlive an execve, and `fd` behind them, close-on-exec; closes
+/// Moves `sockets`, and `stored` behind them, to the numbers from 3 on, where they outlive an execve, and `fd` behind them, close-on-exec; closes
 /// everything above.
 ///
 /// For a child before its execve: from here on it has 0, 1, 2, these and the returned one.
-pub fn keep_only(sockets: &[Inherited], fd: &impl AsFd) -> Result<Inherited, Errno> {
+pub fn keep_only(sockets: &[Inherited], stored: &[OwnedFd], fd: &impl AsFd) -> Result<Inherited, Errno> {
     use std::os::fd::AsRawFd;
     let first = libc::STDERR_FILENO + 1;
-    let kept = first + RawFd::try_from(sockets.len()).map_err(|_| Errno::EMFILE)?;
+    let kept = first + RawFd::try_from(sockets.len() + stored.len()).map_err(|_| Errno::EMFILE)?;
     // Copies above all of them: a source may have the number that another one is to get.
     let copy = |from: RawFd| {
         // SAFETY: F_DUPFD_CLOEXEC takes numbers only, and gives one that nobody has.
         Errno::result(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, kept + 1) })
     };
-    let copies = sockets.iter().map(|socket| copy(socket.0)).collect::<Result<Vec<_>, _>>()?;
+    let sources = sockets.iter().map(|socket| socket.0).chain(stored.iter().map(AsRawFd::as_raw_fd));
+    let copies = sources.map(copy).collect::<Result<Vec<_>, _>>()?;
     let channel = copy(fd.as_fd().as_raw_fd())?;
     let targets = copies.into_iter().map(|from| (from, 0)).chain([(channel, libc::O_CLOEXEC)]);
     for (to, (from, flags)) in (first..).zip(targets) {
@@ -101,10 +102,10 @@ fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// A descriptor of the first packet as a file that closes itself: the boot record's memfd.
+/// A descriptor of a packet as one that closes itself: the boot record's memfd, and what was kept for an app.
 pub fn own(received: Inherited) -> OwnedFd {
     use std::os::fd::FromRawFd;
-    // SAFETY: it came with a packet, so it is open. The caller has it from the one packet with a boot record, looks it
-    // up once and keeps no copy, so nothing else owns, uses or closes it.
+    // SAFETY: it came with a packet, so it is open. The caller has it from the one packet that names it, which the
+    // launcher names it once in, looks it up once and keeps no copy, so nothing else owns, uses or closes it.
     unsafe { OwnedFd::from_raw_fd(received.0) }
 }

@@ -2,14 +2,15 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, accept4,
-    bind, getsockopt, recv, recvmsg, send, setsockopt, socket, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    UnixCredentials, accept4, bind, getsockopt, recv, recvmsg, send, sendmsg, setsockopt, socket, socketpair,
+    sockopt,
 };
 use nix::sys::stat::{Mode, umask};
 use podrun_abi::handover::DESCRIPTORS_MAX;
@@ -101,6 +102,22 @@ pub fn transmit(socket: &impl AsFd, packet: &[u8]) -> Result<(), Errno> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     loop {
         match send(socket.as_fd().as_raw_fd(), packet, flags) {
+            Err(Errno::EINTR) => {}
+            sent => return sent.map(drop),
+        }
+    }
+}
+
+/// Sends one packet with descriptors.
+pub fn transmit_with(socket: &impl AsFd, packet: &[u8], attached: &[OwnedFd]) -> Result<(), Errno> {
+    if attached.is_empty() {
+        return transmit(socket, packet);
+    }
+    let numbers: Vec<_> = attached.iter().map(AsRawFd::as_raw_fd).collect();
+    let (text, rights) = ([IoSlice::new(packet)], [ControlMessage::ScmRights(&numbers)]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    loop {
+        match sendmsg::<()>(socket.as_fd().as_raw_fd(), &text, &rights, flags, None) {
             Err(Errno::EINTR) => {}
             sent => return sent.map(drop),
         }

@@ -218,7 +218,11 @@ impl Pod {
         for app in &apps {
             let (mut cgroup, stdio, mut attached) = equip(app, &label, &directory);
             host.strip(&mut cgroup, &directory, &mut attached);
-            hand_over(&launcher, Owner::App { cgroup, stdio: Some(stdio), sockets: vec![] }, &attached);
+            hand_over(
+                &launcher,
+                Owner::App { cgroup, stdio: Some(stdio), sockets: vec![], stored: vec![] },
+                &attached,
+            );
         }
         let unshare = execute(inherited);
         Self { unshare, launcher: Some(launcher), label, directory, seen: vec![], apps }

@@ -86,6 +86,8 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "wait-processes" => act::wait_processes(number(arguments, 0), decimal(arguments, 1)),
         "notify" => notify::lines(arguments),
         "notify-barrier" => notify::barrier(),
+        "notify-store" => notify::store(text(arguments, 0), text(arguments, 1)),
+        "stored" => notify::stored(),
         "notify-flood" => notify::flood(number(arguments, 0)),
         "notify-beat" => notify::beat(number(arguments, 0), number(arguments, 1)),
         "answer" => act::answer(number(arguments, 0)),

@@ -1,6 +1,6 @@
 //! The commands that say something at `NOTIFY_SOCKET`, as sd_notify(3) has it.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -23,6 +23,34 @@ pub fn barrier() -> Outcome {
     drop(writer);
     reader.read_to_end(&mut Vec::new()).map_err(error)?;
     say("barrier ok");
+    Ok(())
+}
+
+/// Has a pipe with this text in it kept under this name.
+pub fn store(name: &str, text: &str) -> Outcome {
+    let error = |error: std::io::Error| failed("store", name, &error);
+    let (reader, mut writer) = std::io::pipe().map_err(error)?;
+    writer.write_all(text.as_bytes()).map_err(error)?;
+    let socket = UnixDatagram::unbound().map_err(error)?;
+    // A reader whose writer is gone would be taken for one at its end.
+    let lines = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
+    sys::send_with(&socket, &place(), lines.as_bytes(), reader.as_raw_fd()).map_err(error)?;
+    drop(writer);
+    say(&format!("store {name} ok"));
+    Ok(())
+}
+
+/// Prints the name of each descriptor that was passed, and the text in it.
+pub fn stored() -> Outcome {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    if variable("LISTEN_PID") != std::process::id().to_string() {
+        say("stored nothing");
+        return Ok(());
+    }
+    for (name, number) in variable("LISTEN_FDNAMES").split(':').zip(3..) {
+        let text = std::fs::read_to_string(format!("/proc/self/fd/{number}"));
+        say(&format!("stored {name} {}", text.unwrap_or_else(|e| e.to_string())));
+    }
     Ok(())
 }
 

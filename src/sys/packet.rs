@@ -1,0 +1,28 @@
+//! Packets of stage1, with the descriptors that are attached to them.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use podrun_abi::handover::DESCRIPTORS_MAX;
+
+/// Takes one packet: its length, 0 at the end of the connection, and what came with it, close-on-exec.
+///
+/// # Errors
+/// EAGAIN when none is there on a non-blocking socket, and what else recvmsg(2) says.
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
+    let mut space = cmsg_space!([i32; DESCRIPTORS_MAX]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut attached = Vec::new();
+    for part in message.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            // SAFETY: the kernel has just made these descriptors for this message, and nobody else owns them.
+            attached.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    Ok((message.bytes, attached))
+}
