@@ -6,6 +6,7 @@
 //! text form or a process's life.
 
 pub mod cgroupfs;
+pub mod devices;
 pub mod events;
 mod files;
 pub mod hierarchy;

@@ -19,14 +19,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::resource::{Resource, getrlimit};
-use podrun_abi::boot::RootMode;
+use nix::sys::stat::{major, minor};
+use podrun_abi::boot::{Device, RootMode};
 
 use crate::cgroup::limits::Facts;
 use crate::error::Note;
@@ -58,6 +59,7 @@ pub struct Host {
     pub euid: u32,
     roots: BTreeMap<PathBuf, RootFacts>,
     env_files: BTreeMap<PathBuf, Result<Vec<(String, String)>, String>>,
+    devices: BTreeMap<String, Result<Device, String>>,
 }
 
 /// What was seen of one root directory.
@@ -83,6 +85,14 @@ impl Host {
                 overlay: Ok(()),
             })
         })
+    }
+
+    /// A device that the spec names, by its path.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn device(&self, path: &str) -> Result<Device, String> {
+        self.devices.get(path).cloned().unwrap_or_else(|| Err(format!("{path} was not looked at")))
     }
 
     /// The variables of an env file of the spec, in order.
@@ -140,6 +150,32 @@ pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
         euid: nix::unistd::geteuid().as_raw(),
         roots,
         env_files,
+        devices: devices(spec),
+    })
+}
+
+/// The devices that the apps name.
+fn devices(spec: &Spec) -> BTreeMap<String, Result<Device, String>> {
+    let named = spec.apps.iter().filter_map(|app| app.devices.as_ref()).flatten();
+    named.map(|device| (device.path.clone(), look_at_device(&device.path))).collect()
+}
+
+fn look_at_device(path: &str) -> Result<Device, String> {
+    let nothing = || format!("{path} is not a device on this host");
+    let found = std::fs::metadata(path).map_err(|_| nothing())?;
+    let kind = found.file_type();
+    let number = |number: u64| u32::try_from(number).map_err(|_| nothing());
+    if !kind.is_block_device() && !kind.is_char_device() {
+        return Err(nothing());
+    }
+    Ok(Device {
+        path: path.to_owned(),
+        is_block: kind.is_block_device(),
+        major: number(major(found.rdev()))?,
+        minor: number(minor(found.rdev()))?,
+        mode: found.mode() & 0o777,
+        uid: found.uid(),
+        gid: found.gid(),
     })
 }
 

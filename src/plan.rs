@@ -5,6 +5,7 @@
 //! environment, every group and every file of the pod's cgroups. `launch` decides nothing any more. A plan is
 //! recorded in the pod directory before anything is created, so that `gc` needs nothing else.
 
+mod devices;
 mod environment;
 mod identity;
 mod order;
@@ -28,6 +29,7 @@ use crate::systemd::units::{self, PodFacts, UnitPlan};
 use crate::systemd::{ServicePlan, service};
 use environment::Around;
 
+pub use devices::Devices;
 pub use output::{Output, Started};
 pub use sockets::{SocketPlan, StoredPlan};
 pub use text::render;
@@ -159,6 +161,9 @@ pub struct AppPlan {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000.
     pub oom_score_adj: i32,
+    /// What it may do with devices; `None`: nothing is filtered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
     /// Where its output goes.
     #[serde(default)]
     pub output: Output,
@@ -341,6 +346,7 @@ fn resolve_app(
         identity: who.identity,
         rlimits: app.rlimits.iter().map(|(&number, &(soft, hard))| (number, soft, hard)).collect(),
         oom_score_adj: app.oom_score_adjust,
+        devices: devices::resolve(app, host)?,
         output: Output::default(),
         policy: Policy {
             after: Vec::new(),

@@ -14,7 +14,7 @@ use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 use podrun_abi::control::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
+use crate::value::{Access, Ceiling, CpuAmount, CpuWeight, NumberSet};
 
 /// One pod as it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,10 +164,21 @@ pub struct AppSpec {
     pub needs_ready: Vec<String>,
     /// It says by itself when it is ready. Default false: it is ready when it was started.
     pub ready_notify: bool,
+    /// The devices that it may use beside those of every app, each once; `None`: not said, nothing is filtered.
+    pub devices: Option<Vec<DeviceSpec>>,
     /// The app's own isolators.
     pub limits: Limits,
     /// Who keeps its output.
     pub log: LogSpec,
+}
+
+/// A device that an app may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Below `/dev`, on the host and for the app.
+    pub path: String,
+    /// What it may do.
+    pub access: Access,
 }
 
 /// Who keeps the output of an app, and how much of it.

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here decides anything: each function is one kernel operation with its proof.
 
+pub mod bpf;
 pub mod clone3;
 pub mod detach;
 pub mod environment;

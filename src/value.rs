@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 pub mod capability;
 pub mod cpus;
+pub mod device;
 pub mod duration;
 pub mod identity;
 pub mod numbers;
@@ -14,6 +15,8 @@ pub mod place;
 pub mod rlimit;
 pub mod signal;
 pub mod size;
+
+pub use device::Access;
 
 /// Why a text is not a value of its type.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,12 +18,12 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use podrun_abi::handover::{AppCgroup, Gauge};
 
-use crate::cgroup::files;
 use crate::cgroup::hierarchy::membership;
 use crate::cgroup::limits::{SUPERVISOR, app_group};
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, Setting, Version};
 use crate::cgroup::remove::{self, Tree};
 pub use crate::cgroup::remove::{find_leftovers, remove_leftovers, remove_recorded};
+use crate::cgroup::{devices, files};
 use crate::sys::detach;
 
 /// How long the undo of a failed [`create`] may take; nothing runs in the groups then.
@@ -96,6 +96,18 @@ impl PodCgroup {
         let apps: Vec<&Group> = self.plan.groups.iter().skip(FIRST_APP).collect();
         self.trees.iter().try_for_each(|tree| make_groups(tree, &apps))?;
         self.apply_all(&apps)
+    }
+
+    /// Lets an app do with devices only what the rules allow, before anything of it runs.
+    ///
+    /// # Errors
+    /// There is no cgroup2 tree, or the kernel does not do it.
+    pub fn allow_devices(&self, app: &str, rules: &[devices::Rule]) -> anyhow::Result<()> {
+        let (_, tree) = self.v2().context("cannot filter devices: there is no cgroup2 tree")?;
+        let group = app_group(app);
+        let dir = files::open_group_to_read(&tree.pod, &group)?;
+        devices::allow(dir.as_fd(), rules)
+            .with_context(|| format!("cannot filter the devices of `{}`", tree.path.join(group).display()))
     }
 
     fn apply_all(&self, groups: &[&Group]) -> anyhow::Result<()> {

@@ -39,6 +39,12 @@ pub(super) fn open_group_at(dir: impl AsFd, path: &str) -> nix::Result<OwnedFd> 
     openat(dir, path, DIRECTORY, Mode::empty())
 }
 
+/// A group below an open one, as something else than a place in a path: bpf(2) takes no O_PATH on older kernels.
+pub(super) fn open_group_to_read(dir: impl AsFd, path: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(dir, path, flags, Mode::empty())
+}
+
 /// Makes a group.
 pub(super) fn make_group(dir: impl AsFd, name: &str) -> nix::Result<()> {
     mkdirat(dir, name, Mode::from_bits_truncate(0o755))

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::check::Finding;
@@ -43,12 +43,6 @@ pub fn check(ask: &Ask, asker: &Asker) -> Option<Finding> {
         Some(Finding { rule, path: ask.path.clone(), message, hint })
     };
     match &ask.what {
-        Thing::Device(path) => {
-            let kind = fs::metadata(path).map(|found| found.file_type());
-            let is_device = kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
-            let message = format!("{} is not a device on this host", path.display());
-            if is_device { None } else { finding(&rules::HOST_DEVICE, message, None) }
-        }
         Thing::Secret(path) => match secret(path) {
             Err(reason) => finding(&rules::HOST_SECRET, reason, None),
             Ok(mode) if mode & 0o007 != 0 => {

@@ -30,6 +30,7 @@ pub(crate) fn app(rootfs: &Path) -> AppSpec {
         depends_on: Vec::new(),
         needs_ready: Vec::new(),
         ready_notify: false,
+        devices: None,
         limits: Limits::default(),
         log: crate::spec::LogSpec::default(),
     }

@@ -13,14 +13,15 @@ use super::pod::{NUL, grace};
 use super::problem::Problem;
 use super::tree::{Item, Report, Table, ValueRules, type_words};
 use super::{isolators, keys, known, log, rules};
-use crate::spec::{AppSpec, Capabilities, Grace, IdOrName};
-use crate::value::{capability, identity, nearest, place, rlimit, signal};
+use crate::spec::{AppSpec, Capabilities, DeviceSpec, Grace, IdOrName};
+use crate::value::{capability, device, identity, nearest, place, rlimit, signal};
 
 const PATH: ValueRules = ValueRules::both(rules::PATH);
 const WORKDIR: ValueRules = ValueRules::new(rules::PATH, rules::WORKDIR);
 const COMMAND: ValueRules = ValueRules::both(rules::COMMAND);
 const IDENTITY: ValueRules = ValueRules::new(rules::IDENTITY_FORM, rules::IDENTITY_RANGE);
 const CAPABILITY: ValueRules = ValueRules::both(rules::CAPABILITY);
+const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
 const SIGNAL: ValueRules = ValueRules::both(rules::SIGNAL);
 const RLIMIT: ValueRules = ValueRules::new(rules::RLIMIT_FORM, rules::RLIMIT_RANGE);
 /// What an app can be waited for, and whether that works.
@@ -121,6 +122,7 @@ fn read_process(table: &Table, report: &mut Report) -> AppSpec {
         depends_on: Vec::new(),
         needs_ready: Vec::new(),
         ready_notify: false,
+        devices: item("devices").map(|i| devices(&i, report)),
         limits: crate::spec::Limits::default(),
         log: crate::spec::LogSpec::default(),
     }
@@ -303,6 +305,19 @@ fn rlimits(item: &Item, report: &mut Report) -> BTreeMap<u32, (u64, u64)> {
         limits.extend(resource.zip(value));
     }
     limits
+}
+
+fn devices(item: &Item, report: &mut Report) -> Vec<DeviceSpec> {
+    let mut devices: Vec<DeviceSpec> = Vec::new();
+    for element in item.elements(report) {
+        let Some((path, access)) = element.parsed(report, DEVICE, device::parse) else { continue };
+        if devices.iter().any(|other| other.path == path) {
+            report.add(element.problem(&rules::DEVICE, format!("{path} is there twice")));
+            continue;
+        }
+        devices.push(DeviceSpec { path: path.to_owned(), access });
+    }
+    devices
 }
 
 fn success(item: &Item, report: &mut Report) -> Vec<Success> {

@@ -12,7 +12,7 @@ use crate::value::place;
 /// One thing that is asked of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
-    /// The key that asks, such as `app.web.devices[0]`.
+    /// The key that asks, such as `app.web.secrets[0]`.
     pub path: String,
     /// Where it stands.
     pub span: Range<usize>,
@@ -23,8 +23,6 @@ pub struct Ask {
 /// What can be asked of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Thing {
-    /// A character or block device.
-    Device(PathBuf),
     /// A file that nobody else should be able to read.
     Secret(PathBuf),
     /// A credential that systemd has given to the service that podrun runs in.
@@ -58,9 +56,6 @@ fn of_app(app: &Table, asks: &mut Vec<Ask>) {
         let list = app.item(key).filter(|item| item.value.is_array());
         list.map(|item| item.elements(&mut quiet)).unwrap_or_default()
     };
-    for element in elements("devices") {
-        add(asks, &element, |text| Thing::Device(text.split(':').next().unwrap_or(text).into()));
-    }
     for element in elements("secrets") {
         match element.value.as_str().and_then(|text| text.strip_prefix("cred:")) {
             Some(name) if place::is_credential(name) => {
@@ -92,7 +87,7 @@ fn is_map(text: &str) -> bool {
 mod tests {
     use super::super::Source;
     use super::super::overrides::Overrides;
-    use super::Thing::{Credential, Device, Profile, Secret, UserMap};
+    use super::Thing::{Credential, Profile, Secret, UserMap};
 
     #[test]
     fn what_is_well_formed_is_asked_and_nothing_else() {
@@ -102,7 +97,6 @@ version = 1
 name = "x"
 namespaces = { user = "0:1000:70000" }
 [app.a]
-devices = ["/dev/fuse:rw", "kvm", 3, "/dev/null"]
 secrets = ["/etc/a", "cred:b", "cred:"]
 seccomp = "/etc/p.json"
 [app.b]
@@ -113,8 +107,6 @@ seccomp = "default"
         let found: Vec<_> = asks.iter().map(|ask| (ask.path.as_str(), &ask.what)).collect();
         let expected = [
             ("pod.namespaces.user", UserMap("0:1000:70000".into())),
-            ("app.a.devices[0]", Device("/dev/fuse".into())),
-            ("app.a.devices[3]", Device("/dev/null".into())),
             ("app.a.secrets[0]", Secret("/etc/a".into())),
             ("app.a.secrets[1]", Credential("b".into())),
             ("app.a.seccomp", Profile("/etc/p.json".into())),

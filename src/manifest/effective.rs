@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use podrun_abi::boot::{ExitPolicy, RootMode, Success};
 
 use crate::spec::{
-    AppSpec, Capabilities, Grace, IdOrName, Limits, LogDriver, OnMissing, PodSpec, SocketSpec, Spec,
+    AppSpec, Capabilities, DeviceSpec, Grace, IdOrName, Limits, LogDriver, OnMissing, PodSpec, SocketSpec,
+    Spec,
 };
 use crate::value::{Ceiling, CpuWeight, capability, duration, rlimit, signal, size};
 
@@ -141,6 +142,14 @@ fn app(text: &mut String, app: &AppSpec) {
     line(text, format_args!("env-file = [{}]", files.join(", ")));
     line(text, format_args!("workdir = {}", quoted(&app.workdir)));
     identity(text, app);
+    match &app.devices {
+        Some(devices) => {
+            let device = |device: &DeviceSpec| quoted(&format!("{}:{}", device.path, device.access));
+            let devices: Vec<String> = devices.iter().map(device).collect();
+            line(text, format_args!("devices = [{}]", devices.join(", ")));
+        }
+        None => line(text, format_args!("# devices: not set")),
+    }
     let rlimits = app.rlimits.iter().map(|(number, (soft, hard))| {
         format!("{} = {}", rlimit::name(*number), quoted(&format!("{}:{}", bound(*soft), bound(*hard))))
     });
@@ -305,6 +314,7 @@ stop-signal = "RTMIN+3"
 stop-timeout = "infinity"
 success-codes = [0, 3, "TERM"]
 env-file = ["/etc/x"]
+devices = ["/dev/fuse", "/dev/net/tun:m"]
 [app.db.isolators]
 memory-max = 1048577
 cpuset = "0"

@@ -85,7 +85,7 @@ rules! {
     RELOAD_TWICE "E0413" "An app is reloaded by a command or by a signal, not both.";
     RESTART_DELAY "E0414" "restart-delay is not longer than restart-delay-max.";
     TTY_TWICE "E0415" "At most one app has the terminal.";
-    DEVICE "E0416" "A device is an absolute path, with some of r, w and m behind a colon.";
+    DEVICE "E0416" "A device is a path below /dev, with some of r, w and m behind a colon, and is there once.";
     SECCOMP "E0417" "seccomp is default, unconfined, or the absolute path of a profile.";
     SECRET "E0418" "A secret is an absolute path, or `cred:` with the name of a credential of systemd's.";
     CAPABILITY "E0420" "A capability or a set of them is known.";

@@ -37,6 +37,7 @@ fn app(name: &str, rootfs: &std::path::Path) -> AppSpec {
         depends_on: Vec::new(),
         needs_ready: Vec::new(),
         ready_notify: false,
+        devices: None,
         limits: Limits::default(),
         log: crate::spec::LogSpec::default(),
     }

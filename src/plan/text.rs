@@ -135,6 +135,7 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
         let target = if view.name.is_empty() { String::new() } else { format!("/{}", view.name) };
         writeln!(out, "  mount      /sys/fs/cgroup{target} ({}, read-only)", view.fstype)?;
     }
+    write_devices(out, app)?;
     let identity = &app.identity;
     writeln!(out, "  user       {}:{} groups {:?}", identity.uid, identity.gid, identity.groups)?;
     write_list(out, "bounding", &capabilities(identity.bounding))?;
@@ -168,6 +169,13 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
         Some(grace) => writeln!(out, "  stop       SIG{signal_name}, then kill after {}", time(grace)),
         None => writeln!(out, "  stop       SIG{signal_name}, and no kill"),
     }
+}
+
+fn write_devices(out: &mut String, app: &AppPlan) -> fmt::Result {
+    let Some(devices) = &app.devices else { return Ok(()) };
+    let rules: Vec<String> = devices.rules.iter().map(ToString::to_string).collect();
+    writeln!(out, "  devices    {}", rules.join(", "))?;
+    devices.nodes.iter().try_for_each(|node| writeln!(out, "  node       {}", node.path))
 }
 
 fn write_end(out: &mut String, plan: &Plan) -> fmt::Result {

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, stat};
-use nix::unistd::{chdir, dup2_stdin, dup2_stdout, mkdir, pivot_root};
-use podrun_abi::boot::{Boot, CgroupView};
+use nix::unistd::{chdir, chown, dup2_stdin, dup2_stdout, mkdir, pivot_root};
+use podrun_abi::boot::{Boot, CgroupView, Device};
 use podrun_abi::failure::{StartFailure, Step};
 
 use crate::failure::{OrFail, failed};
@@ -42,6 +42,11 @@ pub fn root_path(index: usize) -> String {
     format!("/roots/{index}")
 }
 
+/// Where the device `index` of an app is, below the root of the tree.
+pub fn device_path(app: &str, index: usize) -> String {
+    format!("/nodes/{app}/{index}")
+}
+
 /// Builds the tree over the scratch directory and pivots into it.
 pub fn build_pod_tree(boot: &Boot) -> Result<(), StartFailure> {
     let scratch = boot.pod.scratch.as_str();
@@ -62,7 +67,7 @@ pub fn build_pod_tree(boot: &Boot) -> Result<(), StartFailure> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "proc", Some("proc"), flags, NONE).or_fail(Step::MountProc, "/proc")?;
     let old = umask_none();
-    let devices = make_own_devices();
+    let devices = make_own_devices().and_then(|()| make_named_devices(boot));
     nix::sys::stat::umask(old);
     devices?;
     pivot().or_fail(Step::PivotRoot, scratch)?;
@@ -137,6 +142,30 @@ fn make_own_devices() -> Result<(), StartFailure> {
         Err(Errno::EPERM) => DEVICES.iter().try_for_each(make_own_device),
         made => made.or_fail(Step::MountDev, null),
     }
+}
+
+/// Those that apps name, for each app its own: an app that changes the mode of one changes nobody else's. They are made
+/// here, where no filter of an app forbids it.
+fn make_named_devices(boot: &Boot) -> Result<(), StartFailure> {
+    let with_devices = || boot.apps.iter().filter(|app| !app.devices.is_empty());
+    if with_devices().next().is_some() {
+        make_directory("nodes").or_fail(Step::MountDev, "nodes")?;
+    }
+    for app in with_devices() {
+        make_directory(&format!("nodes/{}", app.name)).or_fail(Step::MountDev, &app.name)?;
+        for (index, device) in app.devices.iter().enumerate() {
+            let target = &device_path(&app.name, index)[1..];
+            make_named_device(device, target).or_fail(Step::MountDev, &device.path)?;
+        }
+    }
+    Ok(())
+}
+
+fn make_named_device(device: &Device, target: &str) -> Result<(), Errno> {
+    let kind = if device.is_block { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
+    let number = makedev(u64::from(device.major), u64::from(device.minor));
+    mknod(target, kind, Mode::from_bits_truncate(device.mode), number)?;
+    chown(target, Some(device.uid.into()), Some(device.gid.into()))
 }
 
 /// A node where that is allowed, else a bind of the host's own after a look at what that is.

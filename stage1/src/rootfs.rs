@@ -51,6 +51,7 @@ pub fn enter(boot: &Boot, app: &App, progress: Progress) -> Result<(), StartFail
     root.mount_on("proc", &Filesystem::new("proc", CLOSED, ""), Step::MountProc)?;
     progress.reach(Step::MountDev);
     root.mount_dev()?;
+    bind_devices(app)?;
     if app.policy.notify {
         bind_voice(&app.name)?;
     }
@@ -214,6 +215,21 @@ fn mount_dev_filesystems() -> Result<(), StartFailure> {
         Err(Errno::ENODEV) => Ok(()),
         mounted => mounted.or_fail(Step::MountDev, "mqueue"),
     }
+}
+
+/// The devices that the app names, in the working directory, which is its `/dev`.
+fn bind_devices(app: &App) -> Result<(), StartFailure> {
+    for (index, device) in app.devices.iter().enumerate() {
+        let name = device.path.strip_prefix("/dev/").unwrap_or(&device.path);
+        let above = name.match_indices('/').map(|(at, _)| &name[..at]);
+        let made = above.map(make_directory).try_for_each(|made| match made {
+            Err(Errno::EEXIST) => Ok(()),
+            other => other,
+        });
+        made.and_then(|()| mounts::bind_file(&mounts::device_path(&app.name, index), name))
+            .or_fail(Step::MountDev, &device.path)?;
+    }
+    Ok(())
 }
 
 /// The app's own socket in the working directory, which is its `/dev`: the one place that every root has of its own.

@@ -15,6 +15,7 @@ mod completion;
 mod confinement;
 mod cpu_shares;
 mod detached;
+mod devices;
 mod examples;
 mod exec_errors;
 mod foreground;

@@ -262,9 +262,9 @@ pub static KEYS: &[Key] = &[
     later("app.*.seccomp", Text, "\"default\"", "\"unconfined\"")
         .about("Which system calls the app may use.")
         .rule("\"default\", \"unconfined\", or the absolute path of an OCI profile"),
-    later("app.*.devices", TextList, "null, zero, full, random, urandom and tty", "[\"/dev/fuse:rw\"]")
-        .about("The devices that the app sees.")
-        .rule("an absolute path, then `:` and some of r, w and m"),
+    key("app.*.devices", TextList, "not filtered; null, zero, full, random, urandom, tty and pts are there", "[\"/dev/fuse:rw\"]")
+        .about("The devices that the app may use beside those of every app; no others, whatever nodes it makes.")
+        .rule("a path below /dev, then `:` and some of r, w and m; rw without them"),
     later("app.*.secrets", TextList, "[]", "[\"/etc/shop/db-password\"]")
         .about("Files that the app alone can read, in /run/secrets.")
         .rule("absolute paths, or `cred:NAME` for credentials of systemd"),

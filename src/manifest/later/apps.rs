@@ -8,7 +8,6 @@ use crate::value::{Refusal, nearest, place, quoted};
 
 const SECCOMP: ValueRules = ValueRules::both(rules::SECCOMP);
 const SECRET: ValueRules = ValueRules::both(rules::SECRET);
-const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
 const RATE: ValueRules = ValueRules::both(rules::RATE);
 
 pub(super) fn check(root: &Table, report: &mut Report) {
@@ -58,11 +57,6 @@ fn texts(app: &Table, report: &mut Report) {
         item.parsed(report, SECCOMP, seccomp);
     }
     let list = |key: &str| app.item(key).filter(|item| item.value.is_array());
-    if let Some(item) = list("devices") {
-        for element in item.elements(report).iter().filter(|element| element.value.is_str()) {
-            element.parsed(report, DEVICE, device);
-        }
-    }
     if let Some(item) = list("secrets") {
         for element in item.elements(report).iter().filter(|element| element.value.is_str()) {
             element.parsed(report, SECRET, secret);
@@ -99,18 +93,6 @@ fn secret(text: &str) -> Result<(), Refusal> {
     }
     let refusal = Refusal::form(format!("{} is neither a path nor a credential", quoted(text)));
     Err(refusal.help("write an absolute path, or \"cred:NAME\" for a systemd credential"))
-}
-
-/// `path[:rwm]`.
-fn device(text: &str) -> Result<(), Refusal> {
-    let (path, access) = text.split_once(':').unwrap_or((text, "rw"));
-    place::absolute(path)?;
-    let distinct = access.bytes().enumerate().all(|(at, b)| !access.as_bytes()[..at].contains(&b));
-    if !access.is_empty() && distinct && access.bytes().all(|b| b"rwm".contains(&b)) {
-        return Ok(());
-    }
-    Err(Refusal::form(format!("{} is not an access to a device", quoted(access)))
-        .help(format!("write some of r, w and m: \"{path}:rw\"")))
 }
 
 fn check_log(log: &Table, report: &mut Report) {

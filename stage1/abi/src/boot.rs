@@ -106,8 +106,31 @@ pub struct App {
     /// The names of the listening sockets that it gets as descriptors from 3 on, as sd_listen_fds(3) has it, and behind
     /// them of what was kept for it. Not empty, without `:`.
     pub sockets: Vec<String>,
+    /// What it finds in `/dev` beside what every app has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// Life cycle.
     pub policy: Policy,
+}
+
+/// A device node, as it is on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Below `/dev`, on the host and in the app; without `.`, `..` or empty parts.
+    pub path: String,
+    /// Whether it is a block device; else it is a character device.
+    pub is_block: bool,
+    /// The driver's number.
+    pub major: u32,
+    /// The device's.
+    pub minor: u32,
+    /// Permissions, at most 0777.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
 }
 
 /// Where the standard output and error of an app go.

@@ -28,6 +28,7 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         oom_score_adj: 0,
         output: podrun_abi::boot::Output::Given,
         sockets: vec![],
+        devices: vec![],
         policy,
     }
 }

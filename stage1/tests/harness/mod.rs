@@ -79,6 +79,7 @@ pub fn app(name: &str, commands: &str) -> App {
         oom_score_adj: 0,
         output: Output::Given,
         sockets: vec![],
+        devices: vec![],
         policy: Policy {
             after: vec![],
             after_ready: vec![],

@@ -222,8 +222,8 @@ pub fn remount_rw(path: &str) -> Outcome {
     Ok(())
 }
 
-pub fn mknod(path: &str, major: u64, minor: u64) -> Outcome {
-    sys::mknod_block(path, major, minor).map_err(|error| failed("mknod", path, &error))?;
+pub fn mknod(path: &str, kind: libc::mode_t, major: u64, minor: u64) -> Outcome {
+    sys::mknod(path, kind, major, minor).map_err(|error| failed("mknod", path, &error))?;
     say(&format!("mknod {path} ok"));
     Ok(())
 }

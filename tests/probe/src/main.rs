@@ -76,7 +76,10 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "mkdir" => act::mkdir(text(arguments, 0)),
         "umount" => act::umount(text(arguments, 0)),
         "remount-rw" => act::remount_rw(text(arguments, 0)),
-        "mknod" => act::mknod(text(arguments, 0), number(arguments, 1), number(arguments, 2)),
+        "mknod" => act::mknod(text(arguments, 0), libc::S_IFBLK, number(arguments, 1), number(arguments, 2)),
+        "mknod-char" => {
+            act::mknod(text(arguments, 0), libc::S_IFCHR, number(arguments, 1), number(arguments, 2))
+        }
         "say" => act::print(arguments, &mut std::io::stdout()),
         "warn" => act::print(arguments, &mut std::io::stderr()),
         "flood" => act::flood(number(arguments, 0)),

@@ -179,9 +179,10 @@ pub fn remount_rw(path: &str) -> io::Result<()> {
     check(unsafe { libc::mount(nothing, path.as_ptr(), nothing, flags, std::ptr::null()) })
 }
 
-pub fn mknod_block(path: &str, major: u64, minor: u64) -> io::Result<()> {
+/// `kind` is `S_IFBLK` or `S_IFCHR`.
+pub fn mknod(path: &str, kind: libc::mode_t, major: u64, minor: u64) -> io::Result<()> {
     let path = path_text(path);
     let device = libc::makedev(u32::try_from(major).unwrap_or(0), u32::try_from(minor).unwrap_or(0));
     // SAFETY: `path` ends in NUL and lives over the call.
-    check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, device) })
+    check(unsafe { libc::mknod(path.as_ptr(), kind | 0o600, device) })
 }
