@@ -55,7 +55,7 @@ pub struct Cli {
 const COMMANDS: &str = "\
 Write manifests    check  explain  schema  plan  graph  generate
 Run pods           run  wait  stop  kill
-Look at pods       ps  status  logs  inspect  cat
+Look at pods       ps  status  stats  logs  inspect  cat
 Clean up           rm  gc
 This host          doctor  completion  version";
 
@@ -78,6 +78,7 @@ Run pods:
 Look at pods:
   ps          List pods
   status      Say how a pod or one of its apps is
+  stats       Show what pods and apps use, again and again
   logs        Print what the apps of a pod have written
   inspect     Print everything about a pod or an app as JSON
   cat         Print the manifest of a pod as it was run

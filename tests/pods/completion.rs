@@ -50,7 +50,7 @@ fn every_shell_offers(lab: &Lab, line: &str, expected: &[&str]) {
 #[test]
 fn shells_complete_commands_flags_and_values() {
     let Some(lab) = Lab::open() else { return };
-    every_shell_offers(&lab, "podrun sta", &["status"]);
+    every_shell_offers(&lab, "podrun sta", &["stats", "status"]);
     every_shell_offers(&lab, "podrun ps --no-h", &["--no-heading"]);
     every_shell_offers(&lab, "podrun ps -o js", &["json", "jsonl"]);
     every_shell_offers(&lab, "podrun no-such-command --x", &[]);
