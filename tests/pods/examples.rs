@@ -49,8 +49,10 @@ fn write_manifests(lab: &Lab) {
     }
 }
 
-/// Places of the host that examples write to are in the lab.
+/// Places of the host that examples write to are in the lab, and what goes on until somebody ends it looks once.
 fn script(line: &str) -> String {
+    let once = if line.contains("--no-stream") { "podrun stats" } else { "podrun stats --no-stream" };
+    let line = line.replace("podrun stats", once);
     let line = line.replace("> /", "> fs/").replace("--id-file /tmp/", "--id-file fs/tmp/");
     format!(
         "set -o pipefail\nmkdir -p fs/tmp fs/etc/{{bash_completion.d,fish/completions,systemd/system}}\n\
