@@ -23,8 +23,8 @@ pub mod words;
 pub use host::{CompleteArgs, CompletionArgs, DoctorArgs, ManArgs, Shell, VersionArgs};
 pub use manifests::{ExplainArgs, GenerateArgs, OverrideArgs, UnitKind};
 pub use pods::{
-    CatArgs, GcArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RmArgs, StatsArgs, StatusArgs, StopArgs,
-    WaitArgs,
+    CatArgs, GcArgs, InspectArgs, KillArgs, LogsArgs, PauseArgs, PsArgs, RmArgs, StatsArgs, StatusArgs,
+    StopArgs, UnpauseArgs, WaitArgs,
 };
 pub use run::RunArgs;
 
@@ -54,7 +54,7 @@ pub struct Cli {
 /// For `-h`: every command, on the screen that is there.
 const COMMANDS: &str = "\
 Write manifests    check  explain  schema  plan  graph  generate
-Run pods           run  wait  stop  kill
+Run pods           run  wait  pause  unpause  stop  kill
 Look at pods       ps  status  stats  logs  inspect  cat
 Clean up           rm  gc
 This host          doctor  completion  version";
@@ -72,6 +72,8 @@ Write manifests:
 Run pods:
   run         Run a pod
   wait        Wait for the end of pods or apps, or until they are ready
+  pause       Let pods or apps stand still
+  unpause     Let pods or apps go on that stand still
   stop        Stop pods or apps in order, and wait for their end
   kill        Kill a pod or an app at once, or send a signal
 
@@ -180,6 +182,10 @@ with Even Better TOML or tombi where it is.")]
     Wait(WaitArgs),
     /// Stop pods or apps in order, and wait for their end
     Stop(StopArgs),
+    /// Let pods or apps stand still
+    Pause(PauseArgs),
+    /// Let pods or apps go on that stand still
+    Unpause(UnpauseArgs),
     /// Kill a pod or an app at once, or send a signal
     Kill(KillArgs),
     /// Remove the records of ended pods

@@ -16,6 +16,7 @@ mod kill;
 pub mod load;
 mod logs;
 mod man;
+mod pause;
 mod plan;
 mod ps;
 mod rm;
@@ -68,6 +69,8 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Doctor(args) => doctor::run(&cli.globals, args),
         Command::Status(args) => status::run(&root()?, cli.globals.color, args),
         Command::Stop(args) => stop::run(&root()?, args),
+        Command::Pause(args) => pause::pause(&root()?, args),
+        Command::Unpause(args) => pause::unpause(&root()?, args),
         Command::Kill(args) => kill::run(&root()?, args),
         Command::Rm(args) => rm::run(&root()?, args),
         Command::Gc(args) => gc::run(&root()?, args),

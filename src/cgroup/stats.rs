@@ -101,6 +101,39 @@ pub fn counters(plan: &CgroupPlan, group: &str) -> Counters {
     }
 }
 
+/// Whether the processes of a group stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frozen {
+    /// All of them do.
+    Still,
+    /// Some do, or are on their way.
+    Partly,
+    /// None was told to.
+    Not,
+}
+
+/// Reads it for a group, named as for [`usage`]; `""` is the pod's own group here. `None`: it is gone, or nothing can be
+/// frozen in the hierarchies that the pod joins.
+#[must_use]
+pub fn frozen(plan: &CgroupPlan, group: &str) -> Option<Frozen> {
+    let place = Place { plan, group };
+    if let Some(dir) = place.unified() {
+        let told = number(&dir, "cgroup.freeze")?;
+        let is_still = keyed(&text(&dir, "cgroup.events")?, "frozen")?;
+        return Some(match (told, is_still) {
+            (0, 0) => Frozen::Not,
+            (1, 1) => Frozen::Still,
+            _ => Frozen::Partly,
+        });
+    }
+    let (_, dir) = place.with("freezer")?;
+    Some(match text(&dir, "freezer.state")?.trim() {
+        "FROZEN" => Frozen::Still,
+        "THAWED" => Frozen::Not,
+        _ => Frozen::Partly,
+    })
+}
+
 /// `MAJ:MIN rbytes=1 wbytes=2 …`, a line for each disk.
 fn moved_v2(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
@@ -266,6 +299,27 @@ mod tests {
         };
         let plan = plan(vec![joined(Version::V1, root.path(), &["memory", "cpuacct"])]);
         assert_eq!(usage(&plan, "app-web"), expected);
+    }
+
+    #[test]
+    fn group_stands_still_when_the_kernel_says_so() {
+        let table = [("0", "0", Frozen::Not), ("1", "0", Frozen::Partly), ("1", "1", Frozen::Still)];
+        for (told, still, expected) in table {
+            let events = format!("populated 1\nfrozen {still}\n");
+            let root = tree(&[("cgroup.freeze", told), ("cgroup.events", &events)]);
+            let plan = plan(vec![joined(Version::V2, root.path(), &[])]);
+            assert_eq!(frozen(&plan, "app-web"), Some(expected));
+            assert_eq!(frozen(&plan, "app-none"), None);
+        }
+        for (state, expected) in
+            [("FROZEN\n", Frozen::Still), ("FREEZING\n", Frozen::Partly), ("THAWED\n", Frozen::Not)]
+        {
+            let root = tree(&[("freezer.state", state)]);
+            assert_eq!(
+                frozen(&plan(vec![joined(Version::V1, root.path(), &["freezer"])]), "app-web"),
+                Some(expected)
+            );
+        }
     }
 
     #[test]

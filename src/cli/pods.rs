@@ -385,6 +385,41 @@ pub struct StopArgs {
     pub all: bool,
 }
 
+/// Let pods or apps stand still
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun pause shop
+  podrun pause shop/worker
+  podrun unpause shop
+
+Every process of the apps keeps its memory and gets no CPU time. It returns when all of them stand
+still; when that takes too long they go on, and it is an error. `podrun stop` lets them go on first, and
+signals are heard afterwards. Connections stay open and nobody answers.")]
+pub struct PauseArgs {
+    /// Names or ids
+    #[arg(value_name = "POD[/APP]", required = true)]
+    pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
+    pub apps: Vec<String>,
+}
+
+/// Let pods or apps go on that stand still
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun unpause shop
+  podrun unpause shop/worker")]
+pub struct UnpauseArgs {
+    /// Names or ids
+    #[arg(value_name = "POD[/APP]", required = true)]
+    pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
+    pub apps: Vec<String>,
+}
+
 /// Kill a pod or an app at once, or send a signal
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

@@ -137,7 +137,7 @@ fn pods_table(rows: &[Row], now_ms: u64) -> Table {
             pod.id().to_string(),
             format!("{}/{}", status.running(), status.apps.len()),
             age,
-            status.phase.words(),
+            status.words(),
         ]);
     }
     table

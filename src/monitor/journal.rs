@@ -76,6 +76,8 @@ fn entry<'a>(event: &'a Event, pod: &str, status: &Status) -> Option<Entry<'a>> 
         Event::Started { app, pid, .. } => {
             of_app("started", app, INFO, format!("app {app} has started (pid {pid})"))
         }
+        Event::Paused { app } => of_app("paused", app, NOTICE, format!("app {app} stands still")),
+        Event::Unpaused { app } => of_app("unpaused", app, NOTICE, format!("app {app} goes on")),
         Event::Ready { app } => of_app("ready", app, INFO, format!("app {app} is ready")),
         Event::WatchdogMissed { app } => {
             of_app("watchdog-missed", app, ERROR, format!("app {app} has missed its watchdog"))
@@ -136,6 +138,8 @@ mod tests {
         assert_eq!(ready, Some(("ready", web(), INFO, "pod shop: app web is ready".into())));
         let words = Event::Says { app: "web".into(), status: Some("x".into()), extend_us: None };
         assert_eq!(tell(words), None);
+        let paused = tell(Event::Paused { app: "web".into() });
+        assert_eq!(paused, Some(("paused", web(), NOTICE, "pod shop: app web stands still".into())));
         assert_eq!(tell(Event::Up), Some(("up", None, NOTICE, "pod shop is up".into())));
         let (event, app, priority, message) =
             tell(Event::Ended { app: "web".into(), outcome: outcome(3) }).unwrap();

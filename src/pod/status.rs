@@ -112,6 +112,8 @@ pub struct AppStatus {
     pub says: Option<String>,
     /// It did not tell in time that it works.
     pub is_late: bool,
+    /// Its processes stand still.
+    pub is_paused: bool,
 }
 
 /// How far an app is.
@@ -172,6 +174,8 @@ impl Status {
             Event::Started { app, pid, awaits_ready } => {
                 self.change(app, |app| app.start(*pid, time, *awaits_ready));
             }
+            Event::Paused { app } => self.change(app, |app| app.is_paused = true),
+            Event::Unpaused { app } => self.change(app, |app| app.is_paused = false),
             Event::Ready { app } => self.change(app, |app| app.ready = Some(true)),
             Event::Says { app, status: Some(status), .. } => {
                 self.change(app, |app| app.says = Some(printable(status)).filter(|text| !text.is_empty()));
@@ -252,6 +256,15 @@ impl Status {
         self.lose(cause, None);
     }
 
+    /// Every app that runs stands still.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        let runs =
+            |app: &&AppStatus| matches!(app.state, AppState::Running { .. } | AppState::Stopping { .. });
+        let mut running = self.apps.iter().filter(runs).peekable();
+        running.peek().is_some() && running.all(|app| app.is_paused)
+    }
+
     /// One app by its name.
     #[must_use]
     pub fn app(&self, name: &str) -> Option<&AppStatus> {
@@ -272,6 +285,7 @@ impl AppStatus {
             ready: None,
             says: None,
             is_late: false,
+            is_paused: false,
         }
     }
 
@@ -320,6 +334,7 @@ impl AppStatus {
         if !matches!(self.state, AppState::Stopping { .. }) {
             self.stopped_alone = alone;
         }
+        self.is_paused = false;
         self.state = AppState::Ended(outcome.clone());
         self.ended_ms = Some(time);
         self.unkillable.clear();

@@ -3,10 +3,13 @@
 //! It knows no path and no version: where the host lacks a file its descriptor is missing, and another way is
 //! taken. Invariant: a process is signalled through a pidfd that was found in the group after it was opened.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use nix::unistd::write;
 use podrun_abi::control::Signal;
@@ -32,6 +35,8 @@ pub struct Group {
     pub procs: Vec<Inherited>,
     kill: Option<Inherited>,
     freezer: Option<Inherited>,
+    /// It was told to stand still.
+    frozen: Cell<bool>,
     events: Option<Inherited>,
     oom_kills: Option<Meter>,
     oom_hits: Option<Meter>,
@@ -70,7 +75,8 @@ impl Group {
             |gauge: &Option<Gauge>| gauge.as_ref().map(|gauge| Meter::new(gauge, attached)).transpose();
         let (oom_kills, oom_hits) = (meter(&plan.oom_kills)?, meter(&plan.oom_hits)?);
         let (memory_peak, cpu_used) = (meter(&plan.memory_peak)?, meter(&plan.cpu_used)?);
-        Ok(Self { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used })
+        let frozen = Cell::new(false);
+        Ok(Self { into, procs, kill, freezer, frozen, events, oom_kills, oom_hits, memory_peak, cpu_used })
     }
 
     /// Finds `pid` in every hierarchy of the group, or says in which it is not.
@@ -114,13 +120,39 @@ impl Group {
         if signal == libc::SIGKILL { self.kill() } else { self.signal_frozen(signal) }
     }
 
+    /// Lets the group stand still, or go on. The kernel takes its time for it, and whoever asked looks whether it has
+    /// (cgroup-v2.rst, `cgroup.freeze`; freezer-subsystem.rst).
+    pub fn freeze(&self, still: bool) {
+        let again = self.frozen.replace(still) && still;
+        match (self.into, self.freezer) {
+            (Some(group), _) => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                let file = openat(group, "cgroup.freeze", flags, Mode::empty());
+                let _ = file.map(|file| write(file, if still { b"1" } else { b"0" }));
+            }
+            (None, Some(freezer)) => {
+                // v1 may wait for ever for a process that was forked meanwhile, and finds it at the next attempt.
+                if again {
+                    let _ = write(freezer, b"THAWED");
+                }
+                let _ = write(freezer, self.state());
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// What v1's freezer is told when nothing else is going on.
+    fn state(&self) -> &'static [u8] {
+        if self.frozen.get() { b"FROZEN" } else { b"THAWED" }
+    }
+
     /// With a freezer the group stands still while its processes are listed. SIGKILL takes effect at the thaw.
     fn signal_frozen(&self, signal: Signal) {
         // A state that cannot be written leaves the group running; the repetition of `kill` makes up for it.
         let freeze = |state: &[u8]| self.freezer.map(|freezer| write(freezer, state));
         let _ = freeze(b"FROZEN");
         self.signal_listed(signal);
-        let _ = freeze(b"THAWED");
+        let _ = freeze(self.state());
     }
 
     /// Opens a pidfd for each listed process, lists again, and signals those that are still there: a pid that

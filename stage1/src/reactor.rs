@@ -355,6 +355,8 @@ impl<'a> Reactor<'a> {
                 // The child of a start that is going on may not be in the group yet.
                 self.processes[app.0].signal(libc::SIGKILL);
             }
+            Action::Freeze(app) => self.handles.apps[app.0].group.freeze(true),
+            Action::Thaw(app) => self.handles.apps[app.0].group.freeze(false),
             Action::Empty(app) => self.empty(app),
             Action::Report(event) => reporter.send(event),
             Action::ReportEnded(app, outcome) => reporter.send(self.ended(app, outcome)),

@@ -20,10 +20,12 @@ use podrun_abi::event::{End, Event as Told, Outcome, StopReason};
 use podrun_abi::failure::StartFailure;
 use podrun_abi::notice::Notice;
 
-use self::app::{App, KILL_DEADLINE, KILLED, SIGKILL, State, later};
+use self::app::{App, KILL_DEADLINE, KILLED, State, later};
 
 mod app;
 mod command;
+mod deadlines;
+mod pause;
 mod ready;
 mod speech;
 
@@ -50,6 +52,10 @@ pub enum Event {
     Kill(Vec<AppIndex>),
     /// Send a signal; to all processes of the apps when the last one says so.
     Signal(Vec<AppIndex>, Signal, Reach),
+    /// Freeze these, as far as they run.
+    Pause(Vec<AppIndex>),
+    /// Thaw these, as far as they are paused.
+    Unpause(Vec<AppIndex>),
     /// The app has said something of itself.
     Said(AppIndex, Notice),
     /// The launcher's socket was closed.
@@ -76,6 +82,10 @@ pub enum Action {
     Signal(AppIndex, Signal, Reach),
     /// Kill every process of the app's cgroup.
     Kill(AppIndex),
+    /// Freeze every process of the app's cgroup.
+    Freeze(AppIndex),
+    /// Thaw them.
+    Thaw(AppIndex),
     /// Kill what its main process left, and tell when nothing is left.
     Empty(AppIndex),
     /// Write down what happened.
@@ -155,9 +165,9 @@ impl Supervisor {
             Event::Stop(apps, grace) => self.stop_some(&apps, grace, now, actions),
             Event::Kill(apps) if apps.is_empty() => self.kill_pod(now, actions),
             Event::Kill(apps) => self.kill_some(&apps, now, actions),
-            Event::Signal(apps, signal, reach) => {
-                actions.extend(apps.iter().map(|app| Action::Signal(*app, signal, reach)));
-            }
+            Event::Signal(apps, signal, reach) => self.signal(&apps, (signal, reach), actions),
+            Event::Pause(apps) => self.pause(&apps, actions),
+            Event::Unpause(apps) => self.unpause(&apps, now, actions),
             Event::Said(app, notice) => self.said(app, notice, now, actions),
             Event::LauncherGone if !self.going => return self.exit(125, actions),
             Event::LauncherGone => self.begin_stop(StopReason::LauncherGone, None, now, actions),
@@ -243,6 +253,8 @@ impl Supervisor {
         let ran = now.saturating_duration_since(since);
         let words = app.speech.take_last();
         app.tell(words, actions);
+        // What it has left must be able to die.
+        app.thaw(index, actions);
         app.state = State::Emptying { end, ran, until: now + KILL_DEADLINE };
         actions.push(Action::Empty(index));
     }
@@ -404,39 +416,6 @@ impl Supervisor {
         for index in self.indices() {
             self.app_mut(index).kill(index, now, actions);
         }
-    }
-
-    fn enforce_deadlines(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let pod = self.stopping.as_ref().and_then(|stopping| stopping.deadline);
-        let pod_late = pod.is_some_and(|deadline| deadline <= now);
-        for index in self.indices() {
-            let app = self.app_mut(index);
-            if app.can_be_asked() && (pod_late || app.grace_is_over(now)) && !app.was_killed() {
-                app.kill(index, now, actions);
-                if let Some(asked) = &mut app.asked {
-                    asked.timed_out = true;
-                }
-            }
-            self.give_up_if_late(index, now, actions);
-        }
-    }
-
-    /// Ends the account of an app whose processes do not die.
-    fn give_up_if_late(&mut self, index: AppIndex, now: Instant, actions: &mut Vec<Action>) {
-        let app = self.app(index);
-        let killed_at = app.asked.and_then(|asked| asked.killed_at);
-        let (end, ran) = match app.state {
-            State::Emptying { end, ran, until } if until <= now => (end, ran),
-            State::Starting if killed_at.is_some_and(|at| at + KILL_DEADLINE <= now) => {
-                (End::Skipped, Duration::ZERO)
-            }
-            State::Running { since } if killed_at.is_some_and(|at| at + KILL_DEADLINE <= now) => {
-                (End::Signaled { signal: SIGKILL, core: false }, now.saturating_duration_since(since))
-            }
-            _ => return,
-        };
-        actions.push(Action::ReportUnkillable(index));
-        self.end(index, end, ran, actions);
     }
 
     /// Ends the pod when nothing is left to wait for.

@@ -30,6 +30,7 @@ mod machine;
 mod memory;
 mod notify;
 mod orphans;
+mod pause;
 mod root;
 mod service;
 mod shipped;

@@ -26,6 +26,8 @@ pub struct PodJson {
     pub state: &'static str,
     pub status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
@@ -59,6 +61,8 @@ pub struct AppJson {
     pub pid: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +137,8 @@ impl Status {
             id: identity.id.to_owned(),
             name: identity.name.to_owned(),
             state: phase_word(&self.phase),
-            status: self.phase.words(),
+            status: self.words(),
+            paused: self.is_paused().then_some(true),
             exit_code,
             reason: reason.map(reason_word),
             decided_by,
@@ -185,6 +190,7 @@ impl AppStatus {
                 _ => None,
             },
             ready: self.ready,
+            paused: self.is_paused.then_some(true),
             status_text: self.says.clone(),
             started_at: self.started_ms.and_then(rfc3339),
             ended_at: self.ended_ms.and_then(rfc3339),

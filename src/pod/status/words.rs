@@ -6,6 +6,14 @@ use podrun_abi::event::{End, OomLevel, Outcome, StopReason};
 use super::{AppState, AppStatus, Phase, Status};
 use crate::output::printable;
 
+impl Status {
+    /// For a column: the state of the pod, and what matters about it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.phase == Phase::Running && self.is_paused() { "paused".into() } else { self.phase.words() }
+    }
+}
+
 impl Phase {
     /// For a column: the state, and what matters about it.
     #[must_use]
@@ -64,6 +72,7 @@ impl AppStatus {
             AppState::Waiting => "waiting".into(),
             AppState::Running { .. } => {
                 let word = match self.ready {
+                    _ if self.is_paused => "paused",
                     _ if self.is_late => "running, late for its watchdog",
                     None => "running",
                     Some(false) => "starting",

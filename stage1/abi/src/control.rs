@@ -34,6 +34,16 @@ pub enum Command {
         /// The apps to kill; empty: the pod.
         apps: Vec<String>,
     },
+    /// Let running apps stand still: no process of theirs gets CPU time until [`Command::Unpause`] or their end.
+    Pause {
+        /// The apps to pause; empty: all that run.
+        apps: Vec<String>,
+    },
+    /// Let paused apps go on.
+    Unpause {
+        /// The apps to let go on; empty: all that are paused.
+        apps: Vec<String>,
+    },
     /// Send a signal to the main process of an app, of every running app when `apps` is empty.
     Signal {
         /// The apps to signal; empty: all that run.

@@ -88,6 +88,16 @@ pub enum Event {
     /// Every app was started (or had already ended), and those with `ready.notify` have said that they are ready (or have
     /// ended): the pod is up.
     Up,
+    /// The app is being frozen.
+    Paused {
+        /// The app's name.
+        app: String,
+    },
+    /// The app goes on: by a command, or since it is to end.
+    Unpaused {
+        /// The app's name.
+        app: String,
+    },
     /// The app was sent its stop signal.
     Stopping {
         /// The app's name.

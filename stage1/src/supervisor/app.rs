@@ -42,6 +42,8 @@ pub struct App {
     pub dependants: Vec<AppIndex>,
     pub state: State,
     pub asked: Option<Asked>,
+    /// Its processes stand still.
+    pub paused: bool,
     /// It has said so.
     pub is_ready: bool,
     pub speech: Speech,
@@ -62,6 +64,7 @@ impl App {
             dependants: Vec::new(),
             state: State::Waiting,
             asked: None,
+            paused: false,
             is_ready: false,
             speech: Speech::new(watchdog_us),
         }
@@ -115,6 +118,8 @@ impl App {
         let grace = grace.or(self.policy.stop_timeout_ms.map(Duration::from_millis));
         let kill_at = grace.and_then(|grace| later(now, grace));
         self.asked = Some(Asked { kill_at, killed_at: None, timed_out: false });
+        // Who stands still does not hear the stop signal.
+        self.thaw(index, actions);
         if self.is_running() {
             self.send_stop_signal(index, actions);
         }
@@ -140,6 +145,8 @@ impl App {
         let asked = self.asked.get_or_insert(Asked { kill_at: None, killed_at: None, timed_out: false });
         asked.killed_at.get_or_insert(now);
         actions.push(Action::Kill(index));
+        // On v1 a kill takes effect at the thaw, and then nothing of it runs any more.
+        self.thaw(index, actions);
     }
 
     pub fn outcome(&self, end: End, ran: Duration) -> Outcome {

@@ -17,6 +17,11 @@ impl Supervisor {
                 Ok(Event::Stop(self.find_all(apps)?, timeout_ms.map(Duration::from_millis)))
             }
             Command::Kill { apps } => Ok(Event::Kill(self.find_all(apps)?)),
+            Command::Pause { apps } => Ok(Event::Pause(self.find_pausable(apps)?)),
+            Command::Unpause { apps } if apps.is_empty() => {
+                Ok(Event::Unpause(self.indices().filter(|index| self.app(*index).paused).collect()))
+            }
+            Command::Unpause { apps } => Ok(Event::Unpause(self.find_running(apps)?)),
             Command::Signal { apps, signal, all_processes } => {
                 if !(1..=64).contains(signal) {
                     return Err(format!("`{signal}` is not a signal: 1 to 64"));
@@ -39,6 +44,21 @@ impl Supervisor {
         match apps.iter().find(|index| !self.app(**index).is_running()) {
             Some(index) => Err(format!("app `{}` is not running", self.app(*index).name)),
             None => Ok(apps),
+        }
+    }
+
+    /// Those that may stand still: an app that has not been started yet would start, and one that is to end could not.
+    fn find_pausable(&self, names: &[String]) -> Result<Vec<AppIndex>, String> {
+        if self.stopping.is_some() {
+            return Err("the pod is stopping".to_owned());
+        }
+        if names.is_empty() && !self.up {
+            return Err("the pod is not up yet".to_owned());
+        }
+        let apps = self.find_running(names)?;
+        match apps.iter().find(|index| self.app(**index).asked.is_some()) {
+            Some(index) if !names.is_empty() => Err(format!("app `{}` is stopping", self.app(*index).name)),
+            _ => Ok(apps.into_iter().filter(|index| self.app(*index).asked.is_none()).collect()),
         }
     }
 

@@ -104,6 +104,6 @@ impl App {
 
     /// What is on its way down has other things to do.
     fn is_watched(&self, pod_stopping: bool) -> bool {
-        self.asked.is_none() && !pod_stopping
+        self.asked.is_none() && !pod_stopping && !self.paused
     }
 }

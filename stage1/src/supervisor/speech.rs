@@ -78,6 +78,12 @@ impl Speech {
         (words != (None, None)).then_some(words)
     }
 
+    /// The app has stood still, and can have said nothing: its time begins anew.
+    pub fn resume(&mut self, now: Instant) {
+        let interval = self.watch.interval.unwrap_or_default();
+        self.watch.due = self.watch.due.and_then(|_| later(now, interval));
+    }
+
     /// When the app is late.
     pub fn watched_until(&self) -> Option<Instant> {
         self.watch.due.filter(|_| !self.watch.missed)

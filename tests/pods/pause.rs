@@ -1,0 +1,117 @@
+//! Pods and apps that stand still: nothing of them runs, everything that ends them works.
+
+use podrun_abi::event::{End, Event};
+
+use crate::harness::{Lab, Running, below_systemd, far, pod, wait_until};
+
+/// Beats, with a process for each pause between them.
+fn beating(name: &str) -> String {
+    let script = "trap 'exit 0' TERM; while :; do echo beat; sleep 0.1; done";
+    format!("[app.{name}]\nrootfs = \"/\"\nexec = [\"/bin/sh\", \"-c\", {script:?}]\n")
+}
+
+/// How many beats it has told so far.
+fn beats(running: &Running) -> usize {
+    running.stdout_so_far().matches("beat").count()
+}
+
+/// Two apps that beat, up.
+fn start(lab: &Lab) -> Running {
+    let running = lab.start(&pod("one", "", &[beating("a"), beating("b")]));
+    running.wait_for("beat");
+    wait_until("both beat", || lab.events_so_far().contains("\"up\"") && beats(&running) > 4);
+    running
+}
+
+#[test]
+pub fn paused_pod_stands_still_and_goes_on() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    lab.call(&["pause", "one"]).expect_code(0);
+    let told = lab.call(&["status", "one"]).expect_code(0).stdout;
+    assert!(told.contains("status  paused") && told.matches("paused").count() == 3, "{told}");
+    assert!(lab.call(&["ps"]).expect_code(0).stdout.contains("paused"));
+    let json = lab.status("one");
+    assert_eq!((&json["paused"], &json["apps"][1]["paused"]), (&true.into(), &true.into()));
+    // What was written before is read when it is read.
+    let mut before = beats(&running);
+    wait_until("nothing more comes", || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::mem::replace(&mut before, beats(&running)) == before
+    });
+    lab.call(&["pause", "one/a"]).expect_code(0);
+    lab.call(&["unpause", "one/a"]).expect_code(0);
+    wait_until("one beats again", || beats(&running) > before + 2);
+    assert!(lab.call(&["status", "one"]).stdout.contains("status  running"));
+    lab.call(&["unpause", "one"]).expect_code(0);
+    assert!(!lab.call(&["status", "one"]).stdout.contains("paused"));
+    running.signal(libc::SIGTERM);
+    running.wait_within(far()).expect_code(0);
+    let told = |wanted: fn(&Event) -> bool| lab.events().iter().filter(|event| wanted(event)).count();
+    assert_eq!(
+        told(|event| matches!(event, Event::Paused { .. })),
+        2,
+        "what stands still is not paused again"
+    );
+    assert_eq!(told(|event| matches!(event, Event::Unpaused { .. })), 2);
+}
+
+#[test]
+pub fn stop_of_a_paused_pod_is_the_ordered_stop() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    lab.call(&["pause", "one"]).expect_code(0);
+    lab.call(&["stop", "one"]).expect_code(0);
+    running.wait_within(far()).expect_code(0);
+    for name in ["a", "b"] {
+        let outcome = lab.outcome(name);
+        assert_eq!((outcome.end, outcome.stopped, outcome.timed_out), (End::Exited { code: 0 }, true, false));
+    }
+}
+
+#[test]
+fn paused_pod_dies_with_its_launcher_and_by_kill() {
+    for by_kill in [true, false] {
+        let Some(lab) = Lab::open() else { return };
+        let running = start(&lab);
+        lab.call(&["pause", "one"]).expect_code(0);
+        if by_kill {
+            lab.call(&["kill", "one"]).expect_code(0);
+            running.wait_within(far()).expect_code(137);
+        } else {
+            running.signal(libc::SIGKILL);
+            running.wait();
+        }
+        lab.wait_until_empty();
+        lab.call(&["gc"]).expect_code(0);
+    }
+}
+
+/// Its processes are killed behind stage1's back.
+#[test]
+fn paused_app_that_is_killed_from_outside_ends() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    lab.call(&["pause", "one/a"]).expect_code(0);
+    lab.call(&["kill", "-s", "KILL", "one/a"]).expect_code(0);
+    running.wait_within(far()).expect_code(137);
+    assert_eq!(lab.end("a"), End::Signaled { signal: libc::SIGKILL, core: false });
+}
+
+#[test]
+fn what_does_not_run_is_not_paused() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    lab.call(&["pause", "none"]).expect_code(4);
+    lab.call(&["pause", "one/c"]).expect_code(4).expect_stderr(&["cannot pause app `c` of pod `one`"]);
+    running.signal(libc::SIGTERM);
+    running.wait_within(far()).expect_code(0);
+    lab.call(&["pause", "one"]).expect_code(3).expect_stderr(&["cannot pause pod `one`", "not running"]);
+    lab.call(&["unpause", "one"]).expect_code(3);
+}
+
+#[test]
+fn pods_below_systemd_stand_still_too() {
+    below_systemd(paused_pod_stands_still_and_goes_on);
+    below_systemd(stop_of_a_paused_pod_is_the_ordered_stop);
+}
