@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use podrun_abi::handover::DESCRIPTORS_MAX;
 
 /// Takes one packet: its length, 0 at the end of the connection, and what came with it, close-on-exec.
@@ -24,5 +24,11 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedF
             attached.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }
+    attached.iter().for_each(forbid_lingering);
     Ok((message.bytes, attached))
+}
+
+/// The last close of a connection may be ours, and is not to wait for its peer; what is none has no such option.
+fn forbid_lingering(descriptor: &OwnedFd) {
+    let _ = setsockopt(descriptor, sockopt::Linger, &nix::libc::linger { l_onoff: 0, l_linger: 0 });
 }

@@ -12,6 +12,7 @@ mod control;
 mod examine;
 mod execute;
 mod failure;
+mod foreign;
 mod group;
 mod handover;
 mod identity;

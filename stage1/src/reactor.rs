@@ -272,7 +272,7 @@ impl<'a> Reactor<'a> {
         };
         let app = self.boot.apps[index.0].name.clone();
         match store {
-            Store::Keep { .. } if heard.attached.is_empty() => {}
+            Store::Keep { .. } if heard.attached.0.is_empty() => {}
             Store::Keep { name, poll } => {
                 reporter.send_with(Told::Stores { app, name, poll }, std::mem::take(&mut heard.attached));
             }

@@ -4,7 +4,6 @@
 //! not take waits in a bounded queue. Invariant: the launcher gets records in order, the oldest lost first.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -12,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::write;
 use podrun_abi::event::{Event, Record};
 
+use crate::foreign::Foreign;
 use crate::sys::descriptors::Inherited;
 use crate::sys::socket;
 
@@ -31,7 +31,7 @@ pub struct Reporter {
 }
 
 /// A record, and what goes with it.
-type Packet = (Vec<u8>, Vec<OwnedFd>);
+type Packet = (Vec<u8>, Foreign);
 
 impl Reporter {
     /// To the launcher alone.
@@ -46,12 +46,12 @@ impl Reporter {
 
     /// Tells of one event, and writes it down unless it is of the moment alone.
     pub fn send(&mut self, event: Event) {
-        self.send_with(event, Vec::new());
+        self.send_with(event, Foreign::default());
     }
 
     /// The same with descriptors for the launcher, as long as that keeps up.
-    pub fn send_with(&mut self, event: Event, attached: Vec<OwnedFd>) {
-        if !attached.is_empty() && self.waiting.len() >= ATTACHED_QUEUE_MAX {
+    pub fn send_with(&mut self, event: Event, attached: Foreign) {
+        if !attached.0.is_empty() && self.waiting.len() >= ATTACHED_QUEUE_MAX {
             return;
         }
         let is_passing = event.is_passing();
@@ -75,7 +75,7 @@ impl Reporter {
     pub fn flush(&mut self) {
         let Some(launcher) = self.launcher else { return };
         while let Some((packet, attached)) = self.waiting.front() {
-            match socket::transmit_with(&launcher, packet, attached) {
+            match socket::transmit_with(&launcher, packet, &attached.0) {
                 Ok(()) => drop(self.waiting.pop_front()),
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => return,
                 Err(_) => return self.close(),

@@ -19,6 +19,7 @@ use podrun_abi::failure::{StartFailure, Step};
 use podrun_abi::notice::{NOTICE_BYTES_MAX, Notice};
 
 use crate::failure::OrFail;
+use crate::foreign::Foreign;
 use crate::mounts::make_directory;
 use crate::sys::socket::{self, Datagram};
 
@@ -50,7 +51,7 @@ pub struct Voice {
 /// What was heard. What is attached is closed with this value: whoever sent a barrier waits for that.
 pub struct Heard {
     pub notice: Notice,
-    pub attached: Vec<OwnedFd>,
+    pub attached: Foreign,
 }
 
 /// Makes the sockets, in the order of the apps.
@@ -102,7 +103,6 @@ impl Voice {
     }
 
     fn take(&mut self) -> Option<Heard> {
-        self.taken += 1;
         let mut buffer = [0; NOTICE_BYTES_MAX];
         let Datagram { length, attached, from_inside } =
             match socket::receive_datagram(&self.socket, &mut buffer) {
@@ -113,6 +113,7 @@ impl Voice {
                 }
             };
         self.more = true;
+        self.taken += 1;
         let said = length.filter(|_| from_inside).and_then(|length| buffer.get(..length));
         Some(Heard { notice: said.map(Notice::parse).unwrap_or_default(), attached })
     }

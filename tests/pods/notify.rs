@@ -222,6 +222,19 @@ fn more_time_is_passed_on_and_a_missed_watchdog_is_told_at_once() {
     ended.expect_stderr(&["a has missed its watchdog"]);
 }
 
+/// The last close of a descriptor may wait for as long as its maker likes; it is not stage1 that waits.
+#[test]
+fn descriptor_whose_close_would_wait_keeps_nobody_waiting() {
+    let Some(lab) = Lab::open() else { return };
+    let words = format!("notify-lingering ; notify-barrier ; notify READY=1 ; say up ; {PAUSE}");
+    let running = lab.start(&pod("one", "", &[app("a", &words, READY)]));
+    running.wait_for("up");
+    let ended = lab.call(&["stop", "one"]).expect_code(0);
+    drop(ended);
+    let ended = running.wait();
+    assert!(ended.stdout.contains("lingering ok\n") && ended.stdout.contains("barrier ok\n"), "{ended}");
+}
+
 /// Longer than the unit's own time for the start: the app asks for more.
 #[test]
 fn service_is_activating_until_its_app_says_that_it_is_ready() {

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, umask};
 use podrun_abi::handover::DESCRIPTORS_MAX;
 
+use crate::foreign::Foreign;
 use crate::sys::descriptors::Inherited;
 
 /// What one receive gave.
@@ -140,7 +141,7 @@ pub struct Datagram {
     /// `None`: it did not fit.
     pub length: Option<usize>,
     /// What came with it.
-    pub attached: Vec<OwnedFd>,
+    pub attached: Foreign,
     /// Its sender is in this process's pid namespace, or below it.
     pub from_inside: bool,
 }
@@ -154,10 +155,10 @@ pub fn receive_datagram(socket: &impl AsFd, buffer: &mut [u8]) -> Result<Datagra
         match recvmsg::<UnixAddr>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
             Ok(message) => {
                 let length = Some(message.bytes).filter(|_| !message.flags.contains(MsgFlags::MSG_TRUNC));
-                let mut datagram = Datagram { length, attached: Vec::new(), from_inside: false };
+                let mut datagram = Datagram { length, attached: Foreign::default(), from_inside: false };
                 for part in message.cmsgs().into_iter().flatten() {
                     match part {
-                        ControlMessageOwned::ScmRights(numbers) => datagram.attached.extend(
+                        ControlMessageOwned::ScmRights(numbers) => datagram.attached.0.extend(
                             // SAFETY: the kernel has just made these descriptors for this message, and nobody else
                             // owns them.
                             numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }),

@@ -90,6 +90,7 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "notify" => notify::lines(arguments),
         "notify-barrier" => notify::barrier(),
         "notify-store" => notify::store(text(arguments, 0), text(arguments, 1)),
+        "notify-lingering" => notify::lingering(),
         "stored" => notify::stored(),
         "notify-flood" => notify::flood(number(arguments, 0)),
         "notify-beat" => notify::beat(number(arguments, 0), number(arguments, 1)),

@@ -1,6 +1,7 @@
 //! The commands that say something at `NOTIFY_SOCKET`, as sd_notify(3) has it.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -37,6 +38,28 @@ pub fn store(name: &str, text: &str) -> Outcome {
     sys::send_with(&socket, &place(), lines.as_bytes(), reader.as_raw_fd()).map_err(error)?;
     drop(writer);
     say(&format!("store {name} ok"));
+    Ok(())
+}
+
+/// Says something with the only descriptor of a connection whose last close would wait for ten minutes (socket(7), SO_LINGER):
+/// its peer reads nothing of what was sent.
+pub fn lingering() -> Outcome {
+    let error = |error: std::io::Error| failed("lingering", "", &error);
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(error)?;
+    let mut connection = TcpStream::connect(listener.local_addr().map_err(error)?).map_err(error)?;
+    let peer = listener.accept().map_err(error)?;
+    connection.set_nonblocking(true).map_err(error)?;
+    while connection.write(&[0; 65536]).is_ok() {}
+    sys::linger(&connection, 600).map_err(error)?;
+    // As many as are taken at a time, so that this close is not the last.
+    flood(64)?;
+    let socket = UnixDatagram::unbound().map_err(error)?;
+    sys::send_with(&socket, &place(), b"X=1", connection.as_raw_fd()).map_err(error)?;
+    // If it is, that is nobody's but the thread's to wait for.
+    std::thread::spawn(move || drop(connection));
+    say("lingering ok");
+    // The peer would answer for the connection when it is closed.
+    std::mem::forget(peer);
     Ok(())
 }
 

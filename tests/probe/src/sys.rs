@@ -68,6 +68,15 @@ pub fn accept_any(sockets: &[i32]) -> Result<(usize, File), i32> {
     Ok((index, unsafe { File::from_raw_fd(connection) }))
 }
 
+/// SO_LINGER with so many seconds.
+pub fn linger(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
+    let value = libc::linger { l_onoff: 1, l_linger: seconds };
+    let length = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(0);
+    let (socket, value) = (socket.as_raw_fd(), (&raw const value).cast());
+    // SAFETY: setsockopt reads `length` bytes at `value`, which lives over the call.
+    check(unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_LINGER, value, length) })
+}
+
 /// The one descriptor that goes with a message (cmsg(3)).
 #[repr(C, align(8))]
 struct Attached {
