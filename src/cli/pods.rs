@@ -390,7 +390,7 @@ pub struct StopArgs {
 #[command(after_long_help = "\
 Examples:
   podrun pause shop
-  podrun pause shop/worker
+  podrun pause shop/api
   podrun unpause shop
 
 Every process of the apps keeps its memory and gets no CPU time. It returns when all of them stand
@@ -410,7 +410,7 @@ pub struct PauseArgs {
 #[command(after_long_help = "\
 Examples:
   podrun unpause shop
-  podrun unpause shop/worker")]
+  podrun unpause shop/api")]
 pub struct UnpauseArgs {
     /// Names or ids
     #[arg(value_name = "POD[/APP]", required = true)]
