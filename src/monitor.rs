@@ -218,7 +218,15 @@ fn read_records(
     let mut packet = vec![0; PACKET_BYTES_MAX];
     loop {
         let (length, attached) = match packet::receive(&launched.socket, &mut packet) {
-            Ok((0, _)) | Err(Errno::EAGAIN) => break,
+            Err(Errno::EAGAIN) => break,
+            Ok((0, _)) => {
+                // Whatever has ended stage1, all of the pod ends: on cgroup v1 what is frozen would not, and stage1 is not gone
+                // before it is.
+                if ending.ended.is_none() {
+                    let _ = launched.cgroup.kill();
+                }
+                break;
+            }
             Ok(received) => received,
             // A stage1 that failed early has left packets of ours unread, which unix(7) tells once, before what it
             // said itself.

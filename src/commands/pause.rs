@@ -102,9 +102,9 @@ impl Subject {
         ask(&self.pod, &command)
     }
 
-    /// The groups of those apps that run.
+    /// The groups of those apps that run, and are not to end.
     fn running(&self, status: &Status) -> Vec<String> {
-        let runs = |state: &AppState| matches!(state, AppState::Running { .. } | AppState::Stopping { .. });
+        let runs = |state: &AppState| matches!(state, AppState::Running { .. });
         let meant = |name: &str| self.app.as_ref().is_none_or(|app| app == name);
         let apps = status.apps.iter().filter(|app| runs(&app.state) && meant(&app.name));
         apps.map(|app| app_group(&app.name)).collect()

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -42,6 +43,9 @@ use crate::sys::detach::{self, Side};
 use crate::sys::listen;
 use crate::systemd::notify::Notifier;
 
+/// This launcher is the process of a service that was made for it.
+static SERVES: AtomicBool = AtomicBool::new(false);
+
 /// Runs a pod and returns its exit code.
 ///
 /// # Errors
@@ -63,6 +67,7 @@ pub fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8> {
             .hint("run it with sudo; `podrun check` and `podrun plan` work without root");
     }
     if let Some(caller) = service::caller() {
+        SERVES.store(true, Ordering::Relaxed);
         // Whatever was typed: the caller has seen that this is the driver.
         let args = RunArgs { driver: Driver::Systemd, ..args.clone() };
         return Ok(daemon(globals, &args, &loaded, (Vec::new(), caller)));
@@ -120,7 +125,9 @@ fn await_report(reader: OwnedFd, condition: Condition) -> anyhow::Result<u8> {
             Report::Ended { code } => return Ok(code),
             Report::Failed { code, text } => {
                 write_stderr(&text);
-                return Ok(code);
+                // Who waits until it is ready has waited in vain, however well it has ended.
+                let in_vain = code == 0 && condition == Condition::Ready;
+                return Ok(if in_vain { EXIT_PODRUN_FAILED } else { code });
             }
         }
     }
@@ -143,7 +150,7 @@ fn start(
     let dir = root.create(name).with_context(|| format!("cannot start pod `{name}`"))?;
     // With -d it was the caller that somebody has started, unless that has had a service made for us.
     let manager =
-        if daemon.is_none() || service::is_main_process() { Notifier::from_environment() } else { None };
+        if daemon.is_none() || SERVES.load(Ordering::Relaxed) { Notifier::from_environment() } else { None };
     let watchdog = manager.as_ref().and_then(|manager| manager.watchdog);
     match launch_in(globals, args, loaded, (&dir, passed, watchdog)) {
         Ok((plan, launched, mut signals)) => {

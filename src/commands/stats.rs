@@ -67,14 +67,19 @@ struct Line {
 /// # Errors
 /// When there is no such pod or app, it does not run, or standard output cannot be written.
 pub fn run(root: &Root, args: &StatsArgs) -> Result<u8> {
-    let mut last = looks(&subjects(root, args)?);
+    let (first, failure) = subjects(root, args)?;
+    // Later on one that is not there has ended.
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let mut last = looks(&first);
     loop {
         std::thread::sleep(args.interval);
-        let now = looks(&match subjects(root, args) {
-            Ok(subjects) => subjects,
-            // It ran when this began, so that this is its end.
-            Err(_) => return Ok(0),
-        });
+        let (subjects, failure) = subjects(root, args)?;
+        if subjects.is_empty() && failure.is_some() {
+            return Ok(0);
+        }
+        let now = looks(&subjects);
         let lines = lines(now, &last);
         write_stdout(&text(&lines, args)?)?;
         if args.no_stream {
@@ -84,12 +89,12 @@ pub fn run(root: &Root, args: &StatsArgs) -> Result<u8> {
     }
 }
 
-/// Those that are named, or all that run.
-fn subjects(root: &Root, args: &StatsArgs) -> Result<Vec<Subject>> {
+/// Those that are named, or all that run; with why one that is named is not among them.
+fn subjects(root: &Root, args: &StatsArgs) -> Result<(Vec<Subject>, Option<anyhow::Error>)> {
     if args.pods.is_empty() {
         let apps = if args.apps { Apps::All } else { Apps::None };
         let living = root.list()?.into_iter().filter(Pod::is_alive);
-        return Ok(living.map(|pod| Subject { pod, apps: apps.clone() }).collect());
+        return Ok((living.map(|pod| Subject { pod, apps: apps.clone() }).collect(), None));
     }
     let mut subjects = Vec::new();
     let mut failure = None;
@@ -99,11 +104,7 @@ fn subjects(root: &Root, args: &StatsArgs) -> Result<Vec<Subject>> {
             Err(error) => failure = Some(error),
         }
     }
-    // As long as one of several runs there is something to show.
-    match failure {
-        Some(error) if subjects.is_empty() => Err(error),
-        _ => Ok(subjects),
-    }
+    Ok((subjects, failure))
 }
 
 fn subject(root: &Root, word: &str, app: Option<String>) -> Result<Subject> {

@@ -12,8 +12,10 @@ use anyhow::Context;
 use super::job::Wait;
 use super::manager::{Manager, encoded, is_refusal};
 use super::scope::{drop_optional, make_room};
-use super::units::{Property, UnitPlan, Value, launcher_name};
+use super::units::{DESCRIPTION, Property, UnitPlan, Value, launcher_name};
 
+/// The launcher is killed for its memory when nothing else of the pod is left.
+const LAST_VICTIM: i32 = -999;
 /// How long a unit of this name that is about to go may take.
 const GOING: Duration = Duration::from_secs(2);
 
@@ -46,6 +48,7 @@ pub struct Service {
 pub fn start(pod: &str, plan: &UnitPlan, command: &Command) -> anyhow::Result<Service> {
     let unit = launcher_name(pod);
     let mut manager = Manager::connect(None)?;
+    await_end_of_slice(&mut manager, &plan.slice)?;
     let job = begin(&mut manager, &unit, properties(pod, plan, command))
         .with_context(|| format!("cannot create unit `{unit}`"))?;
     Ok(Service { unit, manager: Some(manager), job })
@@ -80,6 +83,20 @@ impl Service {
     }
 }
 
+/// That of the pod before this one, whose limits it has, goes a moment after its launcher. A slice that stays is told of by
+/// our own launcher, which finds it there.
+fn await_end_of_slice(manager: &mut Manager, slice: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + GOING;
+    while let Some(state) = manager.unit_state(slice)? {
+        let is_of_a_pod = state.description.starts_with(DESCRIPTION) && state.active != "inactive";
+        if !is_of_a_pod || Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 fn begin(manager: &mut Manager, unit: &str, mut properties: Vec<Property>) -> anyhow::Result<Wait> {
     let deadline = Instant::now() + GOING;
     loop {
@@ -107,6 +124,8 @@ fn properties(pod: &str, plan: &UnitPlan, command: &Command) -> Vec<Property> {
         Property::new("KillMode", text("mixed")),
         Property::new("TimeoutStopUSec", Value::Number(plan.stop_timeout_us)),
         Property::new("TasksMax", Value::Number(u64::MAX)),
+        // It is below the pod's limits too, and a pod whose launcher is gone ends; each app has a score of its own.
+        Property::new("OOMScoreAdjust", Value::Score(LAST_VICTIM)),
         Property::new("LimitNOFILESoft", Value::Number(command.nofile.0)),
         Property::new("LimitNOFILE", Value::Number(command.nofile.1)),
         Property::new("CollectMode", text("inactive-or-failed")),

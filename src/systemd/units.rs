@@ -110,6 +110,8 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// `au`
     Numbers(Vec<u32>),
+    /// `i`
+    Score(i32),
     /// `as`
     Texts(Vec<String>),
     /// `a(sasb)`: one command, whose failure counts.
@@ -131,6 +133,7 @@ impl Value {
             Self::Text(text) => text.as_str().into(),
             Self::Bytes(bytes) => bytes.clone().into(),
             Self::Numbers(numbers) => numbers.clone().into(),
+            Self::Score(score) => (*score).into(),
             Self::Texts(texts) => texts.clone().into(),
             Self::Command { path, argv } => Array::from(vec![(path.as_str(), argv.clone(), false)]).into(),
             Self::Devices(devices) => devices.clone().into(),
@@ -148,6 +151,7 @@ impl fmt::Display for Property {
             Value::Text(text) => write!(f, "{text}"),
             Value::Bytes(bytes) => bytes.iter().rev().try_for_each(|byte| write!(f, "{byte:02x}")),
             Value::Numbers(numbers) => write!(f, "{numbers:?}"),
+            Value::Score(score) => write!(f, "{score}"),
             Value::Texts(texts) => write!(f, "{texts:?}"),
             Value::Command { argv, .. } => write!(f, "{argv:?}"),
             Value::Devices(devices) => {

@@ -9,7 +9,8 @@
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, fstat};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::sys::process::{Forked, exit_now, fork_into};
 use crate::sys::socket;
@@ -24,15 +25,18 @@ impl Drop for Foreign {
         let others: Vec<OwnedFd> =
             std::mem::take(&mut self.0).into_iter().filter(|fd| !is_pipe(fd)).collect();
         if !others.is_empty() {
-            // Without a process for it they are closed here: there is nobody else.
+            // Without a process for it they are closed here: there is nobody else. What is no connection has no such option.
+            for descriptor in &others {
+                let _ = setsockopt(descriptor, sockopt::Linger, &libc::linger { l_onoff: 0, l_linger: 0 });
+            }
             let _ = close_elsewhere(others);
         }
     }
 }
 
+/// Asks the pipe and not its file system, which may be one of the app's own.
 fn is_pipe(fd: &OwnedFd) -> bool {
-    let kind = fstat(fd).map(|data| SFlag::from_bits_truncate(data.st_mode) & SFlag::S_IFMT);
-    kind == Ok(SFlag::S_IFIFO)
+    fcntl(fd, FcntlArg::F_GETPIPE_SZ).is_ok()
 }
 
 /// The process ends when both ends of the pair are closed here, which is after the descriptors are. It is reaped as an

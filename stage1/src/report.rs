@@ -17,8 +17,6 @@ use crate::sys::socket;
 
 /// More records than a pod of a thousand apps writes in its whole life without restarts.
 const QUEUE_MAX: usize = 4096;
-/// With more records waiting than this descriptors are not kept for the launcher: it has few of its own.
-const ATTACHED_QUEUE_MAX: usize = 16;
 /// How long the last words may take.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -51,10 +49,12 @@ impl Reporter {
 
     /// The same with descriptors for the launcher, as long as that keeps up.
     pub fn send_with(&mut self, event: Event, attached: Foreign) {
-        if !attached.0.is_empty() && self.waiting.len() >= ATTACHED_QUEUE_MAX {
+        let is_passing = event.is_passing();
+        // An app may say as much of the moment as it likes: it is not to push out what has happened, nor to fill the table of
+        // descriptors.
+        if (is_passing || !attached.0.is_empty()) && self.is_behind() {
             return;
         }
-        let is_passing = event.is_passing();
         let record =
             Record { version: podrun_abi::VERSION, time_ms: wall_ms(), monotonic_ms: monotonic_ms(), event };
         let Ok(mut line) = serde_json::to_vec(&record) else { return };

@@ -95,6 +95,19 @@ fn launcher_has_directory_environment_and_standard_input_of_its_caller() {
     expect_gone(&lab);
 }
 
+/// The slice of the pod before has its limits until it is gone.
+#[test]
+fn pod_follows_a_pod_of_its_name_at_once() {
+    let Some(lab) = open() else { return };
+    let path = manifest(&lab, LIMITS, &[app("a", APP, "")]);
+    for _ in 0..5 {
+        run(&lab, &["--replace"], &path).expect_code(0);
+    }
+    lab.call(&["stop", &lab.name()]).expect_code(0);
+    lab.call(&["gc"]).expect_code(0);
+    expect_gone(&lab);
+}
+
 #[test]
 fn secrets_of_the_caller_are_not_in_the_unit() {
     let Some(lab) = open() else { return };

@@ -419,5 +419,6 @@ fn stats_show_what_pods_and_apps_use_until_they_end() {
     assert!(!told.contains('\u{1b}'), "no terminal, and so nothing is cleared: {told}");
     lab.call(&["stats", "bg"]).expect_code(3).expect_stderr(&["cannot look at pod `bg`", "not running"]);
     lab.call(&["stats", "none"]).expect_code(4);
+    lab.call(&["stats", "--no-stream", "bg", "none"]).expect_code(4);
     lab.call(&["stats", "-i", "1ms"]).expect_code(2).expect_stderr(&["at least 100ms"]);
 }

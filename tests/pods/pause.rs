@@ -87,9 +87,33 @@ fn paused_pod_dies_with_its_launcher_and_by_kill() {
     }
 }
 
-/// Its processes are killed behind stage1's back.
+/// On cgroup v1 stage1 is not gone before what is frozen is.
 #[test]
-fn paused_app_that_is_killed_from_outside_ends() {
+fn paused_pod_whose_stage1_is_killed_ends() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    lab.call(&["pause", "one"]).expect_code(0);
+    let killed = Running::spawn(lab.command("kill").args(["-KILL", &lab.stage1_pid().to_string()]));
+    killed.wait().expect_code(0);
+    running.wait_within(far()).expect_code(137);
+    lab.wait_until_empty();
+}
+
+#[test]
+fn pause_of_a_pod_leaves_an_app_that_is_stopping_alone() {
+    let Some(lab) = Lab::open() else { return };
+    let stays = "[app.c]\nrootfs = \"/\"\nstop-timeout = \"60s\"\nessential = false\n\
+                 exec = [\"/bin/sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.1; done\"]\n";
+    let running = lab.start(&pod("one", "", &[beating("a"), stays.to_owned()]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    lab.call(&["stop", "--no-wait", "one/c"]).expect_code(0);
+    lab.call(&["pause", "one"]).expect_code(0);
+    lab.call(&["kill", "one"]).expect_code(0);
+    running.wait_within(far()).expect_code(137);
+}
+
+#[test]
+fn paused_app_that_is_killed_by_a_signal_ends() {
     let Some(lab) = Lab::open() else { return };
     let running = start(&lab);
     lab.call(&["pause", "one/a"]).expect_code(0);

@@ -31,8 +31,14 @@ fn answer(mut connection: impl Read) -> String {
     text
 }
 
+/// The file is there a moment before anybody listens.
 fn connect(path: &Path) -> UnixStream {
-    let connection = UnixStream::connect(path).unwrap();
+    let mut connection = None;
+    wait_until("somebody listens", || {
+        connection = UnixStream::connect(path).ok();
+        connection.is_some()
+    });
+    let connection = connection.unwrap();
     connection.set_read_timeout(Some(far())).unwrap();
     connection
 }
@@ -157,14 +163,7 @@ fn sockets_that_are_passed_to_a_detached_run_reach_the_app() {
     activated.arg("--fdname=web").arg("-l").arg(&path);
     activated.args(["-E", "PODRUN_ROOT", "-E", "PODRUN_DRIVER"]).arg(bin_dir().join("podrun"));
     let caller = Running::spawn(activated.args(["run", "-d"]).arg(manifest));
-    let mut client = None;
-    wait_until("it listens", || {
-        client = UnixStream::connect(&path).ok();
-        client.is_some()
-    });
-    let client = client.unwrap();
-    client.set_read_timeout(Some(far())).unwrap();
-    assert_eq!(answer(client), "web\n");
+    assert_eq!(answer(connect(&path)), "web\n");
     caller.wait().expect_code(0);
     lab.call(&["stop", "one"]).expect_code(0);
     lab.wait_until_empty();
