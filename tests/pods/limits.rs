@@ -183,8 +183,9 @@ fn fork_bombs_of_two_apps_stop_at_the_pods_pids_max() {
     let Some(lab) = Lab::open() else { return };
     let words = "fork-bomb ; say bombed ; on-term 0 ; pause";
     let keys = "[pod.isolators]\npids-max = 40\n";
-    let running =
-        lab.start(&pod("one", keys, &[app("a", words, ""), app("b", words, "depends-on = [\"a\"]")]));
+    // A second one that cannot even start does not end the pod before the first has said what it met.
+    let second = app("b", words, "depends-on = [\"a\"]\nessential = false");
+    let running = lab.start(&pod("one", keys, &[app("a", words, ""), second]));
     running.wait_for("EAGAIN");
     // Whoever comes second finds the sum used up: it bombs with no child at all, or cannot even start.
     assert_eq!(lab.limit("", "pids-current"), "40");
