@@ -8,6 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use podrun_abi::event::{Event, Record};
 
 use crate::output::journal::{self, priority::*};
+use crate::output::printable;
 use crate::plan::Plan;
 use crate::plan::output::JOURNAL;
 use crate::pod::status::Status;
@@ -78,6 +79,13 @@ fn entry<'a>(event: &'a Event, pod: &str, status: &Status) -> Option<Entry<'a>> 
         }
         Event::Paused { app } => of_app("paused", app, NOTICE, format!("app {app} stands still")),
         Event::Unpaused { app } => of_app("unpaused", app, NOTICE, format!("app {app} goes on")),
+        Event::Updated { app, changes } => {
+            let changes = printable(&changes.join(" "));
+            match app {
+                Some(app) => of_app("updated", app, NOTICE, format!("app {app} is limited anew: {changes}")),
+                None => of_pod("updated", NOTICE, format!("is limited anew: {changes}")),
+            }
+        }
         Event::Ready { app } => of_app("ready", app, INFO, format!("app {app} is ready")),
         Event::WatchdogMissed { app } => {
             of_app("watchdog-missed", app, ERROR, format!("app {app} has missed its watchdog"))
@@ -140,6 +148,12 @@ mod tests {
         assert_eq!(tell(words), None);
         let paused = tell(Event::Paused { app: "web".into() });
         assert_eq!(paused, Some(("paused", web(), NOTICE, "pod shop: app web stands still".into())));
+        let changes = || vec!["memory-max=1GiB".to_owned(), "cpus=".to_owned()];
+        let of_app = tell(Event::Updated { app: web(), changes: changes() });
+        let words = "is limited anew: memory-max=1GiB cpus=";
+        assert_eq!(of_app, Some(("updated", web(), NOTICE, format!("pod shop: app web {words}"))));
+        let of_pod = tell(Event::Updated { app: None, changes: changes() });
+        assert_eq!(of_pod, Some(("updated", None, NOTICE, format!("pod shop {words}"))));
         assert_eq!(tell(Event::Up), Some(("up", None, NOTICE, "pod shop is up".into())));
         let (event, app, priority, message) =
             tell(Event::Ended { app: "web".into(), outcome: outcome(3) }).unwrap();

@@ -180,7 +180,7 @@ impl Status {
             Event::Says { app, status: Some(status), .. } => {
                 self.change(app, |app| app.says = Some(printable(status)).filter(|text| !text.is_empty()));
             }
-            Event::Says { .. } | Event::Stores { .. } | Event::Forgets { .. } => {}
+            Event::Says { .. } | Event::Stores { .. } | Event::Forgets { .. } | Event::Updated { .. } => {}
             Event::WatchdogMissed { app } => self.change(app, |app| app.is_late = true),
             Event::StartFailed { app, failure } => self.change(app, |app| app.fail_start(failure, time)),
             Event::Stopping { app, .. } => {

@@ -56,6 +56,8 @@ pub enum Event {
     Pause(Vec<AppIndex>),
     /// Thaw these, as far as they are paused.
     Unpause(Vec<AppIndex>),
+    /// The limits of the app, or of the pod, were changed.
+    Updated(Option<String>, Vec<String>),
     /// The app has said something of itself.
     Said(AppIndex, Notice),
     /// The launcher's socket was closed.
@@ -168,6 +170,7 @@ impl Supervisor {
             Event::Signal(apps, signal, reach) => self.signal(&apps, (signal, reach), actions),
             Event::Pause(apps) => self.pause(&apps, actions),
             Event::Unpause(apps) => self.unpause(&apps, now, actions),
+            Event::Updated(app, changes) => actions.push(Action::Report(Told::Updated { app, changes })),
             Event::Said(app, notice) => self.said(app, notice, now, actions),
             Event::LauncherGone if !self.going => return self.exit(125, actions),
             Event::LauncherGone => self.begin_stop(StopReason::LauncherGone, None, now, actions),

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// A signal number, 1..=64.
 pub type Signal = i32;
 
+/// No more of [`Command::Updated::changes`] fits a record, in bytes.
+pub const CHANGES_BYTES_MAX: usize = 4096;
+
 /// One packet to stage1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +46,13 @@ pub enum Command {
     Unpause {
         /// The apps to let go on; empty: all that are paused.
         apps: Vec<String>,
+    },
+    /// Write down that limits were changed. stage1 has no part in that: it tells it so that all events are in one order.
+    Updated {
+        /// The app whose limits they are; `None`: the pod's own.
+        app: Option<String>,
+        /// What was changed, as it was typed (`KEY=VALUE`), at most [`CHANGES_BYTES_MAX`] bytes.
+        changes: Vec<String>,
     },
     /// Send a signal to the main process of an app, of every running app when `apps` is empty.
     Signal {

@@ -98,6 +98,13 @@ pub enum Event {
         /// The app's name.
         app: String,
     },
+    /// Limits were changed, and hold.
+    Updated {
+        /// The app whose limits they are; `None`: the pod's own.
+        app: Option<String>,
+        /// What was changed, as it was typed (`KEY=VALUE`; without a value: taken away).
+        changes: Vec<String>,
+    },
     /// The app was sent its stop signal.
     Stopping {
         /// The app's name.

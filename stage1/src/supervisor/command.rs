@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use podrun_abi::control::Command;
+use podrun_abi::control::{CHANGES_BYTES_MAX, Command};
 
 use super::{AppIndex, Event, Reach, Supervisor};
 
@@ -22,6 +22,13 @@ impl Supervisor {
                 Ok(Event::Unpause(self.indices().filter(|index| self.app(*index).paused).collect()))
             }
             Command::Unpause { apps } => Ok(Event::Unpause(self.find_running(apps)?)),
+            Command::Updated { app, changes } => {
+                app.as_ref().map_or(Ok(AppIndex(0)), |name| self.find(name))?;
+                if changes.iter().map(String::len).sum::<usize>() > CHANGES_BYTES_MAX {
+                    return Err("these are too many changes to be told".to_owned());
+                }
+                Ok(Event::Updated(app.clone(), changes.clone()))
+            }
             Command::Signal { apps, signal, all_processes } => {
                 if !(1..=64).contains(signal) {
                     return Err(format!("`{signal}` is not a signal: 1 to 64"));

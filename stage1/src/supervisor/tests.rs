@@ -361,6 +361,24 @@ fn pause_is_refused_where_it_could_not_be_kept() {
 }
 
 #[test]
+fn change_of_limits_is_told_as_it_came_and_changes_nothing() {
+    let changes = vec!["memory-max=1GiB".to_owned()];
+    let updated = |app: Option<&str>, changes: &[String]| Command::Updated {
+        app: app.map(str::to_owned),
+        changes: changes.to_vec(),
+    };
+    let mut bench = Bench::running(ESSENTIAL, &[plan("a", &[])]);
+    for app in [None, Some("a")] {
+        let event = bench.table.parse_command(&updated(app, &changes)).unwrap();
+        assert_eq!(event, Event::Updated(app.map(str::to_owned), changes.clone()));
+        assert_eq!(bench.on(event), ["updated"]);
+    }
+    let refused = |app, changes: &[String]| bench.table.parse_command(&updated(app, changes)).unwrap_err();
+    assert_eq!(refused(Some("b"), &changes), "no app `b` in this pod");
+    assert_eq!(refused(None, &["x".repeat(4097)]), "these are too many changes to be told");
+}
+
+#[test]
 fn paused_app_is_not_late_for_its_watchdog_and_has_all_its_time_afterwards() {
     let watchdog = Some(podrun_abi::notice::Watchdog::Fed);
     let mut bench = Bench::watched(&[notifying("a", &[])]);
