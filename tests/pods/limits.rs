@@ -69,16 +69,18 @@ fn group_of_an_app_that_cannot_be_made_undoes_the_start() {
     assert!(lab.pod_dirs().is_empty(), "{ended}");
 }
 
-/// A value in a file is not yet a bound: this is where the app's threads really may run.
+/// A value in a file is not yet a bound: this is where the app's threads really may run, also when it asks for more.
 #[test]
 fn cpuset_of_an_app_is_where_it_runs() {
     if !require::cpus(2) {
         return;
     }
     let Some(lab) = Lab::open() else { return };
-    for cpu in ["0", "1"] {
+    for (cpu, other) in [("0", "1"), ("1", "0")] {
         let keys = format!("isolators.cpuset = \"{cpu}\"");
-        let ended = lab.run(&pod("one", "", &[app("a", "status Cpus_allowed_list", &keys)])).expect_code(0);
+        let words = format!("pin {cpu} ; pin {other} ; status Cpus_allowed_list");
+        let ended = lab.run(&pod("one", "", &[app("a", &words, &keys)])).expect_code(libc::EINVAL);
+        assert!(ended.stdout.contains(&format!("pin {cpu} ok\npin {other} EINVAL\n")), "{ended}");
         assert_eq!(ended.value("Cpus_allowed_list"), cpu);
     }
 }

@@ -16,6 +16,7 @@ mod confinement;
 mod cpu_shares;
 mod detached;
 mod devices;
+mod enforcement;
 mod examples;
 mod exec_errors;
 mod foreground;

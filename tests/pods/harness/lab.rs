@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use podrun_abi::event::{End, Event, OomLevel, Outcome, Record};
 
@@ -229,6 +230,18 @@ impl Lab {
             other => panic!("`{other}` is no limit that a group has"),
         };
         self.group_file(controller, group, if self.is_unified() { on_v2 } else { on_v1 })
+    }
+
+    /// CPU time that a group of the only running pod has used.
+    #[track_caller]
+    pub fn cpu_used(&self, group: &str) -> Duration {
+        if !require::cgroup2_is_there() {
+            let used = self.group_file("cpuacct", group, "cpuacct.usage");
+            return Duration::from_nanos(used.parse().expect("a number"));
+        }
+        let text = self.group_file("", group, "cpu.stat");
+        let used = super::text::value(&text, "usage_usec").expect("what it used");
+        Duration::from_micros(used.parse().expect("a number"))
     }
 
     /// cgroup2 has the controllers.

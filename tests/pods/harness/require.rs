@@ -26,9 +26,14 @@ pub fn v1() -> bool {
     there
 }
 
+/// There is a cgroup2 tree, with controllers or without.
+pub fn cgroup2_is_there() -> bool {
+    hierarchies().iter().any(Hierarchy::is_v2)
+}
+
 /// The test is about groups of the cgroup2 tree, with controllers or without.
 pub fn cgroup2() -> bool {
-    let there = hierarchies().iter().any(Hierarchy::is_v2);
+    let there = cgroup2_is_there();
     if !there {
         super::sys::tell("not here: this test is about a host with cgroup2\n");
     }
@@ -49,6 +54,15 @@ pub fn systemd() -> bool {
     let there = std::path::Path::new("/run/systemd/system").exists();
     if !there {
         super::sys::tell("not here: this test is about a host with systemd\n");
+    }
+    there
+}
+
+/// A machine that is thrown away afterwards: the test changes what others would use too.
+pub fn throwaway() -> bool {
+    let there = std::env::var_os("PODRUN_TEST_MACHINE").is_some();
+    if !there {
+        super::sys::tell("not here: this test is for a machine that is thrown away\n");
     }
     there
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,35 @@ pub fn spin(seconds: f64) -> Outcome {
     }
     let share = (sys::cpu_used() - used_before).as_secs_f64() / begin.elapsed().as_secs_f64();
     say(&format!("cpu-permille {:.0}", share * 1000.0));
+    Ok(())
+}
+
+/// Asks to run on this CPU alone.
+pub fn pin(cpu: u64) -> Outcome {
+    sys::pin(usize::try_from(cpu).unwrap_or(0)).map_err(|error| failed("pin", &cpu.to_string(), &error))?;
+    say(&format!("pin {cpu} ok"));
+    Ok(())
+}
+
+/// Reads a file once, and leaves it in the cache.
+pub fn read_through(path: &str) -> Outcome {
+    let read = fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink()));
+    say(&format!("read-through {}", read.map_err(|error| failed("read-through", path, &error))?));
+    Ok(())
+}
+
+/// Writes so many blocks past the cache, one after the other, and prints how many bytes a second that were.
+pub fn write_direct(path: &str, count: u64, bytes: u64) -> Outcome {
+    let block = sys::Block::new(usize::try_from(bytes).map_err(|_| libc::EINVAL)?);
+    let opened = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path);
+    let mut file = opened.map_err(|error| failed("write-direct", path, &error))?;
+    let begin = Instant::now();
+    for _ in 0..count {
+        file.write_all(block.bytes()).map_err(|error| failed("write-direct", path, &error))?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "so many bytes are written in no test")]
+    let rate = (count * bytes) as f64 / begin.elapsed().as_secs_f64();
+    say(&format!("bytes-per-second {rate:.0}"));
     Ok(())
 }
 

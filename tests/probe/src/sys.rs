@@ -48,6 +48,37 @@ pub fn cpu_used() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Lets this process run on one CPU alone.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    // SAFETY: a set of zeros is one.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: CPU_SET changes a bit of the set, or none when there is no such bit.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: sched_setaffinity reads as many bytes as the set has.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })
+}
+
+/// Memory that a disk can be written from past the cache: it begins at a page.
+pub struct Block {
+    at: *mut libc::c_void,
+    length: usize,
+}
+
+impl Block {
+    pub fn new(length: usize) -> Self {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        Self { at, length }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has so many bytes, is never unmapped and never written to.
+        unsafe { std::slice::from_raw_parts(self.at.cast(), self.length) }
+    }
+}
+
 /// The next connection at any of these sockets, and at which.
 pub fn accept_any(sockets: &[i32]) -> Result<(usize, File), i32> {
     let wanted = |&fd: &i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
