@@ -17,15 +17,17 @@ pub mod host;
 pub mod man;
 pub mod manifests;
 pub mod pods;
+pub mod records;
 pub mod run;
 pub mod words;
 
 pub use host::{CompleteArgs, CompletionArgs, DoctorArgs, ManArgs, Shell, VersionArgs};
 pub use manifests::{ExplainArgs, GenerateArgs, OverrideArgs, UnitKind};
 pub use pods::{
-    CatArgs, GcArgs, InspectArgs, KillArgs, LogsArgs, PauseArgs, PsArgs, RmArgs, StatsArgs, StatusArgs,
-    StopArgs, UnpauseArgs, WaitArgs,
+    CatArgs, GcArgs, InspectArgs, KillArgs, PauseArgs, PsArgs, RmArgs, StatsArgs, StatusArgs, StopArgs,
+    UnpauseArgs, WaitArgs,
 };
+pub use records::{EventsArgs, LogsArgs};
 pub use run::RunArgs;
 
 /// Run pods: a few apps that live and die together, under limits that are proven.
@@ -55,7 +57,7 @@ pub struct Cli {
 const COMMANDS: &str = "\
 Write manifests    check  explain  schema  plan  graph  generate
 Run pods           run  wait  pause  unpause  stop  kill
-Look at pods       ps  status  stats  logs  inspect  cat
+Look at pods       ps  status  stats  events  logs  inspect  cat
 Clean up           rm  gc
 This host          doctor  completion  version";
 
@@ -81,6 +83,7 @@ Look at pods:
   ps          List pods
   status      Say how a pod or one of its apps is
   stats       Show what pods and apps use, again and again
+  events      Print what has happened to pods and apps
   logs        Print what the apps of a pod have written
   inspect     Print everything about a pod or an app as JSON
   cat         Print the manifest of a pod as it was run
@@ -172,6 +175,8 @@ with Even Better TOML or tombi where it is.")]
     Status(StatusArgs),
     /// Show what pods and apps use, again and again
     Stats(StatsArgs),
+    /// Print what has happened to pods and apps
+    Events(EventsArgs),
     /// Print what the apps of a pod have written
     Logs(LogsArgs),
     /// Print everything about a pod or an app as JSON

@@ -7,6 +7,7 @@ mod cat;
 mod check;
 mod completion;
 mod doctor;
+mod events;
 mod explain;
 mod gc;
 mod generate;
@@ -29,6 +30,7 @@ mod usage;
 mod version;
 mod wait;
 mod waiting;
+mod window;
 
 use std::time::Duration;
 
@@ -60,6 +62,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Schema => schema::run(),
         Command::Ps(args) => ps::run(&root()?, args),
         Command::Stats(args) => stats::run(&root()?, args),
+        Command::Events(args) => events::run(&cli.globals, args),
         Command::Logs(args) => logs::run(&cli.globals, args),
         Command::Inspect(args) => inspect::run(&root()?, args),
         Command::Cat(args) => cat::run(&root()?, args),

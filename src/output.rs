@@ -64,10 +64,18 @@ pub fn terminal_width() -> Option<usize> {
 /// # Errors
 /// When it cannot be written for another reason, such as a full disk.
 pub fn write_stdout(text: &str) -> Result<()> {
+    write_more(text).map(|_| ())
+}
+
+/// The same for whoever has more to say: whether somebody still reads it.
+///
+/// # Errors
+/// As [`write_stdout`].
+pub fn write_more(text: &str) -> Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot write to standard output"),
     }
 }
 

@@ -240,7 +240,9 @@ pub fn resolve(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Vec<
     refusals.extend(too_many_descriptors(nofile, host));
     if let Some((cgroup, made_by)) = &cgroup {
         let unit = made_by.unit().unwrap_or_else(|| format!("podrun-{}.scope", request.id));
+        let oom_groups = limits::kills_single_processes(cgroup);
         for (app, spec) in apps.iter_mut().zip(&names) {
+            app.policy.oom_group = oom_groups && spec.limits.memory_oom_group != Some(false);
             let seen = (host, request.started);
             refusals.extend(output::assign(app, spec, seen, (cgroup, &unit)).err());
         }
@@ -353,6 +355,7 @@ fn resolve_app(
             after_ready: Vec::new(),
             notify: app.ready_notify,
             essential: app.essential,
+            oom_group: false,
             success: app.success.clone(),
             stop_signal: app.stop_signal,
             stop_timeout_ms: milliseconds(app.stop_timeout),

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod record;
 pub mod root;
 pub mod status;
+pub mod told;
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};

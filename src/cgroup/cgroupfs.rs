@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use podrun_abi::handover::{AppCgroup, Gauge};
+use podrun_abi::handover::AppCgroup;
 
 use crate::cgroup::hierarchy::membership;
 use crate::cgroup::limits::{SUPERVISOR, app_group};
@@ -25,6 +25,10 @@ use crate::cgroup::remove::{self, Tree};
 pub use crate::cgroup::remove::{find_leftovers, remove_leftovers, remove_recorded};
 use crate::cgroup::{devices, files};
 use crate::sys::detach;
+
+mod watched;
+
+use watched::Attachments;
 
 /// How long the undo of a failed [`create`] may take; nothing runs in the groups then.
 const UNDO_TIME: Duration = Duration::from_secs(2);
@@ -194,45 +198,21 @@ impl PodCgroup {
         let v1_file = if self.v2().is_some() { "tasks" } else { "cgroup.procs" };
         let mut files = self.procs(&group, OFlag::O_RDWR, v1_file)?;
         let procs = (0..files.len()).collect();
-        let mut keep = |file: OwnedFd| {
-            files.push(file);
-            files.len() - 1
-        };
+        let mut to = Attachments::new(&mut files);
         let (mut into, mut kill, mut events, mut freezer) = (None, None, None, None);
         if let Some((_, tree)) = self.v2() {
-            into = Some(keep(files::open_group_at(&tree.pod, &group)?));
-            kill = tree.open_if_there(&below(&group, "cgroup.kill"), OFlag::O_WRONLY)?.map(&mut keep);
-            events = Some(keep(tree.open(&below(&group, "cgroup.events"), OFlag::O_RDONLY)?));
+            into = Some(to.group(tree, &group)?);
+            let file = tree.open_if_there(&below(&group, "cgroup.kill"), OFlag::O_WRONLY)?;
+            kill = file.map(|file| to.keep(file));
+            events = Some(to.keep(tree.open(&below(&group, "cgroup.events"), OFlag::O_RDONLY)?));
         }
         if kill.is_none()
             && let Some((_, tree)) = self.with("freezer")
         {
-            freezer = Some(keep(tree.open(&below(&group, "freezer.state"), OFlag::O_RDWR)?));
+            freezer = Some(to.keep(tree.open(&below(&group, "freezer.state"), OFlag::O_RDWR)?));
         }
-        let mut gauge = |source: Option<Source<'_>>| match source {
-            Some(source) => source
-                .open(&group)
-                .map(|found| found.map(|(key, scale, file)| Gauge { file: keep(file), key, scale })),
-            None => Ok(None),
-        };
-        let oom_kills = gauge(self.oom_kills())?;
-        let oom_hits = gauge(self.oom_hits(&group))?;
-        let memory_peak = gauge(self.memory_peak())?;
-        let cpu_used = gauge(self.cpu_used())?;
-        let cgroup =
-            AppCgroup { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used };
-        Ok((cgroup, files))
-    }
-
-    /// The counter that moves when the pod's own memory limit is hit; its file is the only descriptor.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn pod_oom_hits(&self) -> anyhow::Result<Option<(Gauge, OwnedFd)>> {
-        let Some(source) = self.oom_hits("") else { return Ok(None) };
-        let own = self.plan.groups.first().is_some_and(|g| g.settings.iter().any(|s| s.key == "memory-max"));
-        let found = source.open(if own { "" } else { &self.plan.limits_at })?;
-        Ok(found.map(|(key, scale, file)| (Gauge { file: 0, key, scale }, file)))
+        let watched = self.watch_app(&group, &mut to)?;
+        Ok((AppCgroup { into, procs, kill, freezer, events, watched }, files))
     }
 
     /// Kills every process in the pod's groups, stage1 too.
@@ -259,67 +239,6 @@ impl PodCgroup {
         let groups = self.plan.groups.get(..count).unwrap_or(&self.plan.groups);
         remove::trees(&self.trees, groups, deadline)?;
         self.plan.hierarchies.iter().try_for_each(leave_leaf)
-    }
-
-    fn oom_kills(&self) -> Option<Source<'_>> {
-        let (joined, tree) = self.with("memory")?;
-        Some(match joined.version {
-            Version::V1 => Source { tree, file: "memory.oom_control", key: Some("oom_kill"), scale: 1 },
-            Version::V2 => Source { tree, file: "memory.events", key: Some("oom_kill"), scale: 1 },
-        })
-    }
-
-    /// v2: `oom` of `memory.events.local` moves in the one group whose limit could not be met. v1: the failure
-    /// counter of the limit. A charge asks the sum of memory and swap first, so when both limits are the same it
-    /// is the sum's that fails (mm/memcontrol.c, try_charge_memcg), and its counter stands still since Linux 6.15
-    /// (`track_failcnt`): then nothing on v1 tells.
-    fn oom_hits(&self, group: &str) -> Option<Source<'_>> {
-        let (joined, tree) = self.with("memory")?;
-        if joined.version == Version::V2 {
-            return Some(Source { tree, file: "memory.events.local", key: Some("oom"), scale: 1 });
-        }
-        let settings = self.plan.groups.iter().find(|g| g.name == group).map(|g| g.settings.as_slice());
-        let limit = |file: &str| {
-            settings.unwrap_or_default().iter().find(|s| s.file == file).map(|s| s.reads_back.as_str())
-        };
-        let sum = limit("memory.memsw.limit_in_bytes");
-        let same = sum.is_some() && sum == limit("memory.limit_in_bytes");
-        (!same).then_some(Source { tree, file: "memory.failcnt", key: None, scale: 1 })
-    }
-
-    fn memory_peak(&self) -> Option<Source<'_>> {
-        let (joined, tree) = self.with("memory")?;
-        let file = if joined.version == Version::V1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
-        Some(Source { tree, file, key: None, scale: 1 })
-    }
-
-    /// Every group of cgroup2 has `cpu.stat`, with or without the controller.
-    fn cpu_used(&self) -> Option<Source<'_>> {
-        match self.v2() {
-            Some((_, tree)) => Some(Source { tree, file: "cpu.stat", key: Some("usage_usec"), scale: 1000 }),
-            None => self.with("cpuacct").map(|(_, tree)| Source {
-                tree,
-                file: "cpuacct.usage",
-                key: None,
-                scale: 1,
-            }),
-        }
-    }
-}
-
-/// Where a counter is.
-struct Source<'t> {
-    tree: &'t Tree,
-    file: &'static str,
-    key: Option<&'static str>,
-    scale: u64,
-}
-
-impl Source<'_> {
-    /// `None`: this kernel has no such file (`memory.peak` came with 5.19).
-    fn open(&self, group: &str) -> anyhow::Result<Option<(Option<String>, u64, OwnedFd)>> {
-        let file = self.tree.open_if_there(&below(group, self.file), OFlag::O_RDONLY)?;
-        Ok(file.map(|file| (self.key.map(str::to_owned), self.scale, file)))
     }
 }
 

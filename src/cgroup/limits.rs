@@ -333,6 +333,12 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// Whether the kernel kills one process of an app when memory runs out, and `memory-oom-group` is for stage1 to do.
+#[must_use]
+pub fn kills_single_processes(plan: &CgroupPlan) -> bool {
+    target(&plan.hierarchies, "memory").is_some_and(|(_, joined)| joined.version == Version::V1)
+}
+
 fn has(set: &[String], controller: &str) -> bool {
     set.iter().any(|c| c == controller)
 }

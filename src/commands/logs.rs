@@ -11,7 +11,8 @@ use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 
 use super::addresses;
-use crate::cli::pods::{Moment, StreamName};
+use super::window::Window;
+use crate::cli::records::StreamName;
 use crate::cli::{Globals, LogsArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_USAGE, Note};
 use crate::launch::Stream;
@@ -45,9 +46,7 @@ pub fn run(globals: &Globals, args: &LogsArgs) -> Result<u8> {
         (false, true) => Style::Colored,
         (false, false) => Style::Plain,
     };
-    let now = Timestamp::now();
-    let window =
-        Window { since: args.since.map(|since| since.at(now)), until: args.until.map(|until| until.at(now)) };
+    let window = Window::of(args.since, args.until);
     let prefixer = Prefixer::new(apps.iter().map(String::as_str), style, Outputs::Together);
     let form = match (args.output, args.timestamps) {
         (TextFormat::Json, _) => Form::Json(apps.clone()),
@@ -73,7 +72,7 @@ pub(super) fn tail(pod: &Pod, apps: &[String], lines: usize, color: bool) -> Res
     let style = if color { Style::Colored } else { Style::Plain };
     let prefixer = Prefixer::new(apps.iter().map(String::as_str), style, Outputs::Together);
     let mut page = Page::new(prefixer, Form::Text { with_times: false }, 2 * apps.len());
-    let window = Window { since: None, until: None };
+    let window = Window::of(None, None);
     let printed = print_so_far(&mut sources, Some(lines), window, &mut page);
     match printed.and_then(|()| Ok(page.finish()?)) {
         Err(error) if is_closed(&error) => Ok(()),
@@ -109,19 +108,6 @@ fn subject(root: &Root, args: &LogsArgs) -> Result<(Pod, Vec<String>)> {
     }
     let names = status.apps.into_iter().map(|app| app.name);
     Ok((pod, names.filter(|name| all || wanted.contains(name)).collect()))
-}
-
-/// Which times are wanted.
-#[derive(Clone, Copy)]
-struct Window {
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-}
-
-impl Window {
-    fn holds(&self, time: Timestamp) -> bool {
-        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
-    }
 }
 
 /// Where lines come from.
@@ -332,7 +318,7 @@ fn follow(pod: &Pod, sources: &mut [Source], window: Window, page: &mut Page) ->
     sources.iter_mut().try_for_each(Source::follow)?;
     loop {
         // Life first: what a pod that is over has written is all there.
-        let is_over = !pod.is_alive() || window.until.is_some_and(|until| Timestamp::now() > until);
+        let is_over = !pod.is_alive() || window.is_past();
         if is_over {
             sources.iter_mut().try_for_each(Source::catch_up)?;
         }
@@ -370,13 +356,4 @@ fn print_so_far(sources: &mut [Source], tail: Option<usize>, window: Window, pag
     }
     last.iter().try_for_each(|(index, line)| page.put(*index, line))?;
     Ok(())
-}
-
-impl Moment {
-    fn at(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(time) => now.checked_sub(time).unwrap_or(Timestamp::MIN),
-        }
-    }
 }

@@ -16,7 +16,7 @@ use crate::cgroup::pressure::{Pressure, Stall};
 use crate::cgroup::stats::{self, Counters};
 use crate::cli::{StatsArgs, TextFormat};
 use crate::output::table::Table;
-use crate::output::{json_line, size, terminal_width, write_stdout};
+use crate::output::{json_line, size, terminal_width, write_more};
 use crate::pod::Pod;
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
@@ -81,8 +81,7 @@ pub fn run(root: &Root, args: &StatsArgs) -> Result<u8> {
         }
         let now = looks(&subjects);
         let lines = lines(now, &last);
-        write_stdout(&text(&lines, args)?)?;
-        if args.no_stream {
+        if !write_more(&text(&lines, args)?)? || args.no_stream {
             return Ok(0);
         }
         last = lines.into_iter().map(|line| line.look).collect();

@@ -234,7 +234,8 @@ fn suspects<'a>(limits: &[&'a Limits]) -> Vec<(&'a str, &'a str, &'a str)> {
     const ROWS: [Row; 9] = [
         (|l| l.memory_swap_max.is_some(), ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max")),
         (|l| l.memory_zswap_max.is_some(), ("memory", "", "memory.zswap.max")),
-        (|l| l.memory_oom_group.is_some(), ("memory", "", "memory.oom.group")),
+        // Every app has it, whether its author says so or not.
+        (|_| true, ("memory", "", "memory.oom.group")),
         (|l| l.cpus.is_some(), ("cpu", "cpu.cfs_quota_us", "cpu.max")),
         (|l| l.cpu_burst.is_some(), ("cpu", "cpu.cfs_burst_us", "cpu.max.burst")),
         (|l| l.cpu_weight == Some(CpuWeight::Idle), ("cpu", "cpu.idle", "cpu.idle")),

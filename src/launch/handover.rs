@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use podrun_abi::boot::Boot;
 use podrun_abi::control::{Command, Request};
-use podrun_abi::handover::{Gauge, Handover, Owner, Place, Stdio};
+use podrun_abi::handover::{Handover, Owner, Place, Stdio};
 
 use super::{Output, Stream};
 use crate::cgroup::cgroupfs::PodCgroup;
@@ -42,11 +42,8 @@ impl Packet {
 pub fn of_pod(boot: &Boot, dir: &PodDir, cgroup: &PodCgroup) -> anyhow::Result<Packet> {
     let text = serde_json::to_vec(boot).context("cannot write the boot record")?;
     let mut attached = vec![memfd::sealed(c"podrun-boot", &text)?, dir.control()?, dir.events()?];
-    let oom_hits = cgroup.pod_oom_hits()?.map(|(gauge, file)| {
-        attached.push(file);
-        Gauge { file: attached.len() - 1, ..gauge }
-    });
-    Packet::new(Owner::Pod { boot: 0, control: 1, events: 2, oom_hits }, attached)
+    let watched = cgroup.watch_pod(&mut attached)?;
+    Packet::new(Owner::Pod { boot: 0, control: 1, events: 2, watched }, attached)
 }
 
 /// Opens what the apps need; the reading ends of their streams stay here.

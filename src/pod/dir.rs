@@ -34,7 +34,7 @@ pub(super) const MANIFEST: &str = "manifest.toml";
 /// What was decided.
 pub(super) const PLAN: &str = "plan.json";
 /// What happened.
-pub(super) const EVENTS: &str = "events.jsonl";
+pub(crate) const EVENTS: &str = "events.jsonl";
 /// What was last known, for scripts.
 pub(super) const STATUS: &str = "status.json";
 /// The listening socket.

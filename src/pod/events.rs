@@ -3,6 +3,7 @@
 //! Nothing is kept but one line, and no more than [`EVENTS_BYTES_MAX`] are read, so a pod's account costs its
 //! reader a bounded time whatever is in it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -72,6 +73,45 @@ fn each_line(mut reader: impl BufRead, mut take: impl FnMut(Record)) -> Unread {
     }
 }
 
+/// An account that is read while it is written.
+#[derive(Debug)]
+pub struct Tail {
+    file: File,
+    /// What was read of a line that is not whole yet.
+    line: Vec<u8>,
+    /// The line is too long to be a record.
+    skips: bool,
+}
+
+impl Tail {
+    /// From the beginning of the account.
+    ///
+    /// # Errors
+    /// It is not there, or no regular file.
+    pub fn open(path: &Path) -> Result<Self, Unreadable> {
+        Ok(Self { file: record::open_regular(path)?, line: Vec::new(), skips: false })
+    }
+
+    /// Calls `take` for every whole record behind the last one that was read. What is damaged is passed over.
+    pub fn each(&mut self, mut take: impl FnMut(Record)) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = self.file.read(&mut buffer) {
+            for piece in buffer[..length].split_inclusive(|byte| *byte == b'\n') {
+                self.line.extend_from_slice(piece);
+                self.skips |= self.line.len() > PACKET_BYTES_MAX;
+                if piece.ends_with(b"\n") {
+                    let record = parse(&self.line).ok().filter(|_| !self.skips);
+                    self.skips = false;
+                    self.line.clear();
+                    record.into_iter().for_each(&mut take);
+                } else if self.skips {
+                    self.line.clear();
+                }
+            }
+        }
+    }
+}
+
 /// An event with the time of this moment.
 #[must_use]
 pub fn stamp(event: Event) -> Record {
@@ -127,6 +167,35 @@ mod tests {
             let (events, unread) = read(format!("{UP}\n{between}\n{UP}\n").as_bytes());
             assert_eq!(events, [Event::Up, Event::Up], "{between:.20}");
             assert_eq!((unread.damaged, unread.newer), (damaged, newer), "{between:.20}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_read_is_taken_once_it_is_whole() {
+        use std::io::Write;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        let mut file = File::create(&path).unwrap();
+        let mut tail = Tail::open(&path).unwrap();
+        let mut read = || {
+            let mut count = 0;
+            tail.each(|_| count += 1);
+            count
+        };
+        assert_eq!(read(), 0);
+        let long = "x".repeat(3 * PACKET_BYTES_MAX);
+        let (head, rest) = UP.split_at(20);
+        for (text, count) in [
+            (format!("{UP}\n{UP}\n"), 2),
+            (head.to_owned(), 0),
+            (format!("{rest}\n"), 1),
+            ("garbage\n".to_owned(), 0),
+            (long.clone(), 0),
+            (long, 0),
+            (format!("{UP}\n{UP}\n"), 1),
+        ] {
+            file.write_all(text.as_bytes()).unwrap();
+            assert_eq!(read(), count, "{text:.40}");
         }
     }
 

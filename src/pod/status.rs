@@ -114,6 +114,8 @@ pub struct AppStatus {
     pub is_late: bool,
     /// Its processes stand still.
     pub is_paused: bool,
+    /// How many of its processes the OOM killer has killed since it was exec'ed.
+    pub oom_kills: u64,
 }
 
 /// How far an app is.
@@ -180,6 +182,8 @@ impl Status {
             Event::Says { app, status: Some(status), .. } => {
                 self.change(app, |app| app.says = Some(printable(status)).filter(|text| !text.is_empty()));
             }
+            Event::Oom { app, kills, .. } => self.change(app, |app| app.oom_kills += kills),
+            Event::MemoryHigh { .. } | Event::PidsMax { .. } => {}
             Event::Says { .. } | Event::Stores { .. } | Event::Forgets { .. } | Event::Updated { .. } => {}
             Event::WatchdogMissed { app } => self.change(app, |app| app.is_late = true),
             Event::StartFailed { app, failure } => self.change(app, |app| app.fail_start(failure, time)),
@@ -286,6 +290,7 @@ impl AppStatus {
             says: None,
             is_late: false,
             is_paused: false,
+            oom_kills: 0,
         }
     }
 

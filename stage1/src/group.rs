@@ -1,4 +1,4 @@
-//! An app's cgroup as a handful of descriptors: is a process in it, is it empty, kill it, what did it use.
+//! An app's cgroup as a handful of descriptors: is a process in it, is it empty, kill it, let it stand still.
 //!
 //! It knows no path and no version: where the host lacks a file its descriptor is missing, and another way is
 //! taken. Invariant: a process is signalled through a pidfd that was found in the group after it was opened.
@@ -10,22 +10,19 @@ use std::io::Read;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::sys::uio::pread;
 use nix::unistd::write;
 use podrun_abi::control::Signal;
-use podrun_abi::event::OomLevel;
 use podrun_abi::failure::{StartFailure, Step};
-use podrun_abi::handover::{AppCgroup, Gauge};
+use podrun_abi::handover::AppCgroup;
 
 use crate::attached::Attached;
 use crate::failure::failed;
 use crate::sys::descriptors::Inherited;
 use crate::sys::process;
+use crate::watch::{TEXT_BYTES_MAX, find_number, read_text};
 
 /// More than a group of 32,768 processes needs.
 const PIDS_BYTES_MAX: usize = 512 * 1024;
-/// A file with one number, or a few lines with one each.
-const GAUGE_BYTES_MAX: usize = 4096;
 
 /// The descriptors of one app's cgroup.
 pub struct Group {
@@ -38,30 +35,6 @@ pub struct Group {
     /// It was told to stand still.
     frozen: Cell<bool>,
     events: Option<Inherited>,
-    oom_kills: Option<Meter>,
-    oom_hits: Option<Meter>,
-    /// The most memory it ever used, in bytes.
-    pub memory_peak: Option<Meter>,
-    /// CPU time it used, in nanoseconds.
-    pub cpu_used: Option<Meter>,
-}
-
-/// One number in an open file.
-pub struct Meter {
-    file: Inherited,
-    key: Option<String>,
-    scale: u64,
-}
-
-/// The counters that tell of an OOM kill, at one moment. What the host does not count is `None`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OomCounts {
-    /// Processes of the app that were killed.
-    pub kills: Option<u64>,
-    /// How often the app's own limit was hit.
-    pub app_hits: Option<u64>,
-    /// How often the pod's was.
-    pub pod_hits: Option<u64>,
 }
 
 impl Group {
@@ -71,12 +44,7 @@ impl Group {
         let (into, kill) = (optional(plan.into)?, optional(plan.kill)?);
         let (freezer, events) = (optional(plan.freezer)?, optional(plan.events)?);
         let procs = plan.procs.iter().map(|place| attached.at(*place)).collect::<Result<_, _>>()?;
-        let meter =
-            |gauge: &Option<Gauge>| gauge.as_ref().map(|gauge| Meter::new(gauge, attached)).transpose();
-        let (oom_kills, oom_hits) = (meter(&plan.oom_kills)?, meter(&plan.oom_hits)?);
-        let (memory_peak, cpu_used) = (meter(&plan.memory_peak)?, meter(&plan.cpu_used)?);
-        let frozen = Cell::new(false);
-        Ok(Self { into, procs, kill, freezer, frozen, events, oom_kills, oom_hits, memory_peak, cpu_used })
+        Ok(Self { into, procs, kill, freezer, frozen: Cell::new(false), events })
     }
 
     /// Finds `pid` in every hierarchy of the group, or says in which it is not.
@@ -94,7 +62,7 @@ impl Group {
     /// Whether no process is left in it.
     pub fn is_empty(&self) -> bool {
         if let Some(events) = self.events {
-            let mut buffer = [0; GAUGE_BYTES_MAX];
+            let mut buffer = [0; TEXT_BYTES_MAX];
             let text = read_text(events, &mut buffer);
             return text.and_then(|text| find_number(text, Some("populated"))) != Some(1);
         }
@@ -169,64 +137,6 @@ impl Group {
             }
         }
     }
-
-    /// The counters of OOM kills, with those of the pod.
-    pub fn oom_counts(&self, pod_hits: Option<&Meter>) -> OomCounts {
-        OomCounts {
-            kills: self.oom_kills.as_ref().and_then(Meter::read),
-            app_hits: self.oom_hits.as_ref().and_then(Meter::read),
-            pod_hits: pod_hits.and_then(Meter::read),
-        }
-    }
-}
-
-impl OomCounts {
-    /// Whose limit was enforced between `self` and `after`; `None`: no process of the app was killed. A level
-    /// whose counter cannot be had (cgroup v1 has none where memory and its sum with swap have the same limit)
-    /// is found by leaving the others out, the lowest first.
-    pub fn level_until(&self, after: &Self) -> Option<OomLevel> {
-        if movement(self.kills, after.kills) != Some(true) {
-            return None;
-        }
-        let app = movement(self.app_hits, after.app_hits);
-        let pod = movement(self.pod_hits, after.pod_hits);
-        Some(match (app, pod) {
-            (Some(true), _) | (None, Some(false) | None) => OomLevel::App,
-            (_, Some(true)) | (Some(false), None) => OomLevel::Pod,
-            (Some(false), Some(false)) => OomLevel::Host,
-        })
-    }
-}
-
-/// Whether a counter moved; `None`: it cannot be read.
-fn movement(before: Option<u64>, after: Option<u64>) -> Option<bool> {
-    before.zip(after).map(|(before, after)| before != after)
-}
-
-impl Meter {
-    /// What was handed over for it.
-    pub fn new(gauge: &Gauge, attached: &Attached) -> Result<Self, StartFailure> {
-        Ok(Self { file: attached.at(gauge.file)?, key: gauge.key.clone(), scale: gauge.scale })
-    }
-
-    /// The number as it is at this moment; `None` when it cannot be read.
-    pub fn read(&self) -> Option<u64> {
-        let mut buffer = [0; GAUGE_BYTES_MAX];
-        let number = find_number(read_text(self.file, &mut buffer)?, self.key.as_deref())?;
-        Some(number.saturating_mul(self.scale))
-    }
-}
-
-fn read_text(file: Inherited, buffer: &mut [u8]) -> Option<&str> {
-    let length = pread(file, buffer, 0).ok()?;
-    std::str::from_utf8(buffer.get(..length)?).ok()
-}
-
-/// The only number of a text, or the one behind `key` and a space on a line of its own.
-fn find_number(text: &str, key: Option<&str>) -> Option<u64> {
-    let Some(key) = key else { return text.trim_end().parse().ok() };
-    let number = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
-    number.parse().ok()
 }
 
 /// Lists the group through an open file of its own: in cgroup v1 a file that stays open shows its first list
@@ -235,7 +145,7 @@ fn read_pids(procs: Inherited) -> Result<Vec<i32>, Errno> {
     let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
     let mut file = File::open(link(procs)).map_err(errno)?;
     // Most groups fit into the first read, and the one behind it finds the end.
-    let mut text = vec![0; GAUGE_BYTES_MAX];
+    let mut text = vec![0; TEXT_BYTES_MAX];
     let mut length = 0;
     loop {
         match file.read(&mut text[length..]).map_err(errno)? {
@@ -269,52 +179,10 @@ pub fn describe(file: Inherited) -> String {
 mod tests {
     use super::*;
 
-    const EVENTS: &str = "populated 0\nfrozen 0\n";
-    const MEMORY_EVENTS: &str = "low 0\nhigh 0\nmax 31\noom 2\noom_kill 1\noom_group_kill 0\n";
-    const OOM_CONTROL: &str = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n";
-
-    #[test]
-    fn number_is_found_by_whole_key() {
-        let cases = [
-            (EVENTS, Some("populated"), Some(0)),
-            (MEMORY_EVENTS, Some("oom"), Some(2)),
-            (MEMORY_EVENTS, Some("oom_kill"), Some(1)),
-            (OOM_CONTROL, Some("oom_kill"), Some(7)),
-            (OOM_CONTROL, Some("kill"), None),
-            ("4096\n", None, Some(4096)),
-            ("max\n", None, None),
-            ("", None, None),
-            ("", Some("oom"), None),
-        ];
-        for (text, key, expected) in cases {
-            assert_eq!(find_number(text, key), expected, "{key:?} in {text:?}");
-        }
-    }
-
     #[test]
     fn pids_outside_the_namespace_are_left_out() {
         assert_eq!(parse_pids("12\n0\n7\n"), [12, 7]);
         assert_eq!(parse_pids(""), [0; 0]);
         assert_eq!(parse_pids("-1\nx\n99999999999\n3\n"), [3]);
-    }
-
-    #[test]
-    fn oom_level_is_the_lowest_that_moved() {
-        let counts = |kills, app_hits, pod_hits| OomCounts { kills, app_hits, pod_hits };
-        let before = counts(Some(0), Some(3), Some(5));
-        let cases = [
-            (counts(Some(0), Some(4), Some(6)), None),
-            (counts(Some(1), Some(4), Some(6)), Some(OomLevel::App)),
-            (counts(Some(1), Some(3), Some(6)), Some(OomLevel::Pod)),
-            (counts(Some(1), Some(3), Some(5)), Some(OomLevel::Host)),
-            (counts(Some(1), None, None), Some(OomLevel::App)),
-            (counts(Some(1), None, Some(5)), Some(OomLevel::App)),
-            (counts(Some(1), None, Some(6)), Some(OomLevel::Pod)),
-            (counts(Some(1), Some(3), None), Some(OomLevel::Pod)),
-            (counts(None, None, None), None),
-        ];
-        for (after, expected) in cases {
-            assert_eq!(before.level_until(&after), expected, "{after:?}");
-        }
     }
 }

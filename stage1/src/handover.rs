@@ -12,9 +12,10 @@ use podrun_abi::handover::{Handover, Owner};
 
 use crate::attached::Attached;
 use crate::failure::refused;
-use crate::group::{Group, Meter};
+use crate::group::Group;
 use crate::sys::descriptors::{self, Inherited};
 use crate::sys::socket::{self, Received};
+use crate::watch::Watch;
 
 /// The descriptors of the pod and of its apps.
 pub struct Handles {
@@ -32,14 +33,16 @@ pub struct Links {
     pub control: Inherited,
     /// `events.jsonl`.
     pub events: Inherited,
-    /// Moves when the pod's own memory limit is hit.
-    pub oom_hits: Option<Meter>,
+    /// What tells of its limits.
+    pub watch: Watch,
 }
 
 /// The descriptors of one app.
 pub struct AppHandles {
     /// Its cgroup.
     pub group: Group,
+    /// What that tells of its limits and its use.
+    pub watch: Watch,
     /// Its descriptors 1 and 2, unless it makes them itself.
     pub stdio: Option<(Inherited, Inherited)>,
     /// Its descriptors from 3 on.
@@ -50,13 +53,13 @@ pub struct AppHandles {
 
 /// Waits for the memfd with the boot record and for the descriptors of the pod.
 pub fn receive_pod(launcher: Inherited) -> Result<(OwnedFd, Links), StartFailure> {
-    let (Owner::Pod { boot, control, events, oom_hits }, attached) = next(launcher)? else {
+    let (Owner::Pod { boot, control, events, watched }, attached) = next(launcher)? else {
         return Err(refused("an app's descriptors before the pod's"));
     };
-    let oom_hits = oom_hits.map(|gauge| Meter::new(&gauge, &attached)).transpose()?;
+    let watch = Watch::new(watched, &attached)?;
     let (control, events) = (attached.at(control)?, attached.at(events)?);
     let boot = descriptors::own(attached.at(boot)?);
-    Ok((boot, Links { launcher, control, events, oom_hits }))
+    Ok((boot, Links { launcher, control, events, watch }))
 }
 
 /// Waits for the descriptors of so many apps.
@@ -73,8 +76,8 @@ fn receive_app(launcher: Inherited) -> Result<AppHandles, StartFailure> {
     let sockets = sockets.into_iter().map(|place| attached.at(place)).collect::<Result<_, _>>()?;
     let stored: Result<_, StartFailure> =
         stored.into_iter().map(|place| Ok(descriptors::own(attached.at(place)?))).collect();
-    let group = Group::new(&cgroup, &attached)?;
-    Ok(AppHandles { group, stdio, sockets, stored: RefCell::new(stored?) })
+    let (group, watch) = (Group::new(&cgroup, &attached)?, Watch::new(cgroup.watched, &attached)?);
+    Ok(AppHandles { group, watch, stdio, sockets, stored: RefCell::new(stored?) })
 }
 
 fn next(launcher: Inherited) -> Result<(Owner, Attached), StartFailure> {

@@ -28,6 +28,7 @@ mod spawn;
 mod supervisor;
 mod sys;
 mod voice;
+mod watch;
 
 use std::io::Write;
 

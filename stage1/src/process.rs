@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use podrun_abi::control::Signal;
-use podrun_abi::event::{End, OomLevel, Outcome};
+use podrun_abi::event::End;
 use podrun_abi::failure::{StartFailure, Step};
 
-use crate::group::OomCounts;
 use crate::handover::{AppHandles, Handles};
 use crate::spawn::{self, JOINED, Job, Progress, Spawned};
 use crate::supervisor::{AppIndex, Event};
@@ -33,7 +32,6 @@ pub struct Process {
     live: Option<Live>,
     failure: Option<StartFailure>,
     started: bool,
-    before: OomCounts,
     emptying: Option<Emptying>,
 }
 
@@ -62,13 +60,11 @@ struct Emptying {
 impl Process {
     /// Nothing runs yet.
     pub fn new(progress: Progress) -> Self {
-        let before = OomCounts::default();
-        Self { progress, live: None, failure: None, started: false, before, emptying: None }
+        Self { progress, live: None, failure: None, started: false, emptying: None }
     }
 
     /// Clones the child.
-    pub fn spawn(&mut self, job: &Job<'_>, pod: &Handles) -> Result<(), StartFailure> {
-        self.before = job.handles.group.oom_counts(pod.links.oom_hits.as_ref());
+    pub fn spawn(&mut self, job: &Job<'_>) -> Result<(), StartFailure> {
         self.failure = None;
         self.started = false;
         let Spawned { pid, pidfd, channel } = spawn::spawn(job)?;
@@ -141,10 +137,8 @@ impl Process {
         events.extend([if self.started {
             Event::MainEnded(app, end)
         } else {
-            let failure = self.failure.take().unwrap_or_else(|| {
-                let after = handles.group.oom_counts(around.pod.links.oom_hits.as_ref());
-                spawn::lost(self.progress, self.before.level_until(&after).is_some())
-            });
+            let failure = self.failure.take();
+            let failure = failure.unwrap_or_else(|| spawn::lost(self.progress, handles.watch.has_killed()));
             Event::StartFailed(app, failure)
         }]);
     }
@@ -187,15 +181,6 @@ impl Process {
     /// No more looks at the group.
     pub fn give_up(&mut self) {
         self.emptying = None;
-    }
-
-    /// Completes an outcome with what the group used since the start.
-    pub fn account(&self, pod: &Handles, handles: &AppHandles, outcome: &mut Outcome) {
-        let oom: Option<OomLevel> =
-            self.before.level_until(&handles.group.oom_counts(pod.links.oom_hits.as_ref()));
-        outcome.oom = oom;
-        outcome.memory_peak_bytes = handles.group.memory_peak.as_ref().and_then(|meter| meter.read());
-        outcome.cpu_used_ns = handles.group.cpu_used.as_ref().and_then(|meter| meter.read());
     }
 }
 

@@ -33,6 +33,7 @@ use crate::supervisor::{Action, AppIndex, Event, Reach, Supervisor};
 use crate::sys::process::SharedBytes;
 use crate::sys::socket::{self, Received};
 use crate::voice::{self, Heard, Voice};
+use crate::watch::Watches;
 
 const SIGNALS: Token = Token(0);
 const LAUNCHER: Token = Token(1);
@@ -55,6 +56,7 @@ pub struct Reactor<'a> {
     processes: Vec<Process>,
     /// In the order of the apps.
     voices: Vec<Option<Voice>>,
+    watches: Watches<'a>,
     /// Events that are still to be given to the supervisor.
     pending: VecDeque<Event>,
     actions: Vec<Action>,
@@ -98,6 +100,8 @@ impl<'a> Reactor<'a> {
                 voice.iter().try_for_each(|voice| voice.register(poll.registry(), Token(number)));
             registered.or_fail(Step::ReadBoot, "notify socket")?;
         }
+        let watches = Watches::new(&boot.apps, handles);
+        watches.register(poll.registry(), first_watch(boot)).or_fail(Step::ReadBoot, "cgroup file")?;
         Ok(Self {
             boot,
             handles,
@@ -107,6 +111,7 @@ impl<'a> Reactor<'a> {
             supervisor: Supervisor::new(&boot.pod, &boot.apps),
             processes: processes.map(|byte| Process::new(Progress::new(byte))).collect(),
             voices,
+            watches,
             pending: VecDeque::new(),
             actions: Vec::new(),
             buffer: Box::new([0; PACKET_BYTES_MAX]),
@@ -145,6 +150,7 @@ impl<'a> Reactor<'a> {
             self.settle(reporter);
         }
         self.listen(reporter);
+        self.watch(reporter);
         // After those who leave have made room.
         if again.control || events.iter().any(|event| event.token() == CONTROL) {
             self.again.control |= self.control.accept(self.poll.registry(), Instant::now()) == Left::Maybe;
@@ -167,7 +173,8 @@ impl<'a> Reactor<'a> {
         let groups = self.processes.iter().filter_map(Process::check_at).min();
         let now = Instant::now();
         let voices = self.voices.iter().flatten().filter_map(|voice| voice.more_at(now)).min();
-        let next = [self.supervisor.next_deadline(), self.control.next_deadline(), groups, voices];
+        let control = self.control.next_deadline();
+        let next = [self.supervisor.next_deadline(), control, groups, voices, self.watches.due_at()];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -227,10 +234,23 @@ impl<'a> Reactor<'a> {
             SIGNALS | LAUNCHER | CONTROL => {}
             Token(number) if number < FIRST_APP => self.serve(token, now),
             Token(number) if number < FIRST_APP + apps => self.hear(AppIndex(number - FIRST_APP)),
+            Token(number) if number >= first_watch(self.boot) => {
+                self.watches.rouse(number - first_watch(self.boot), now);
+            }
             Token(number) => {
                 self.voices.get_mut(number - FIRST_APP - apps).into_iter().flatten().for_each(Voice::rouse);
             }
         }
+    }
+
+    /// Tells of limits that were met.
+    fn watch(&mut self, reporter: &mut Reporter) {
+        for (app, told) in self.watches.look(Instant::now()) {
+            let killed = app.filter(|_| matches!(told, Told::Oom { .. }));
+            reporter.send(told);
+            self.pending.extend(killed.map(Event::OomKilled));
+        }
+        self.settle(reporter);
     }
 
     /// Takes what apps say of themselves, a few words of each.
@@ -329,8 +349,10 @@ impl<'a> Reactor<'a> {
     /// Gives every pending event to the supervisor and does what it says, which may lead to more of them.
     fn settle(&mut self, reporter: &mut Reporter) {
         while let Some(event) = self.pending.pop_front() {
-            if let Event::MainEnded(app, _) = event {
-                self.hear_out(app, reporter);
+            match event {
+                Event::MainEnded(app, _) => self.hear_out(app, reporter),
+                Event::StartFailed(app, _) => self.watch_out(app, reporter),
+                _ => {}
             }
             self.handle(event, reporter);
         }
@@ -359,7 +381,10 @@ impl<'a> Reactor<'a> {
             Action::Thaw(app) => self.handles.apps[app.0].group.freeze(false),
             Action::Empty(app) => self.empty(app),
             Action::Report(event) => reporter.send(event),
-            Action::ReportEnded(app, outcome) => reporter.send(self.ended(app, outcome)),
+            Action::ReportEnded(app, outcome) => {
+                self.watch_out(app, reporter);
+                reporter.send(self.ended(app, outcome));
+            }
             Action::ReportUnkillable(app) => reporter.send(self.unkillable(app)),
             Action::Exit(code) => self.exit_code = Some(code),
         }
@@ -371,7 +396,7 @@ impl<'a> Reactor<'a> {
         let job = Job { boot: self.boot, app: &self.boot.apps[app.0], handles, progress };
         let token = Token(FIRST_APP + app.0);
         let registered = process
-            .spawn(&job, self.handles)
+            .spawn(&job)
             .and_then(|()| process.register(self.poll.registry(), token).or_fail(Step::Clone, ""));
         // The child has its own.
         drop(handles.stored.take());
@@ -391,11 +416,15 @@ impl<'a> Reactor<'a> {
         self.processes[app.0].begin_emptying(Instant::now());
     }
 
+    /// What its group has to tell, before its end is told.
+    fn watch_out(&mut self, app: AppIndex, reporter: &mut Reporter) {
+        self.watches.last_look(app, Instant::now()).into_iter().for_each(|told| reporter.send(told));
+    }
+
     fn ended(&mut self, app: AppIndex, mut outcome: Outcome) -> Told {
-        let process = &mut self.processes[app.0];
-        process.give_up();
+        self.processes[app.0].give_up();
         if outcome.end != End::Skipped {
-            process.account(self.handles, &self.handles.apps[app.0], &mut outcome);
+            self.watches.account(app, &mut outcome);
         }
         Told::Ended { app: self.boot.apps[app.0].name.clone(), outcome }
     }
@@ -418,6 +447,11 @@ impl<'a> Reactor<'a> {
             reporter.close();
         }
     }
+}
+
+/// The token of the pod's own alarms; those of the apps follow. Before it are the apps' channels and voices.
+fn first_watch(boot: &Boot) -> usize {
+    FIRST_APP + 2 * boot.apps.len()
 }
 
 fn register(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {

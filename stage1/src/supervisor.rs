@@ -58,6 +58,8 @@ pub enum Event {
     Unpause(Vec<AppIndex>),
     /// The limits of the app, or of the pod, were changed.
     Updated(Option<String>, Vec<String>),
+    /// The OOM killer has killed a process of the app.
+    OomKilled(AppIndex),
     /// The app has said something of itself.
     Said(AppIndex, Notice),
     /// The launcher's socket was closed.
@@ -171,6 +173,7 @@ impl Supervisor {
             Event::Pause(apps) => self.pause(&apps, actions),
             Event::Unpause(apps) => self.unpause(&apps, now, actions),
             Event::Updated(app, changes) => actions.push(Action::Report(Told::Updated { app, changes })),
+            Event::OomKilled(app) => self.oom_killed(app, actions),
             Event::Said(app, notice) => self.said(app, notice, now, actions),
             Event::LauncherGone if !self.going => return self.exit(125, actions),
             Event::LauncherGone => self.begin_stop(StopReason::LauncherGone, None, now, actions),
@@ -227,6 +230,14 @@ impl Supervisor {
         essential |= self.skip_dependants(index, actions);
         if essential {
             self.failed_first.get_or_insert(index);
+        }
+    }
+
+    /// What the kernel has left of an app that wants to go as a whole goes too. Its end is judged as any other.
+    fn oom_killed(&self, index: AppIndex, actions: &mut Vec<Action>) {
+        let app = self.app(index);
+        if app.policy.oom_group && !app.is_over() {
+            actions.push(Action::Kill(index));
         }
     }
 

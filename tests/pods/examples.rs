@@ -53,6 +53,9 @@ fn write_manifests(lab: &Lab) {
 fn script(line: &str) -> String {
     let once = if line.contains("--no-stream") { "podrun stats" } else { "podrun stats --no-stream" };
     let line = line.replace("podrun stats", once);
+    // Without a pod it goes on until Ctrl-C.
+    let soon = "--until $(date -u -d '+1 second' +%FT%TZ)";
+    let line = if line == "podrun events -f" { format!("{line} {soon}") } else { line };
     let line = line.replace("> /", "> fs/").replace("--id-file /tmp/", "--id-file fs/tmp/");
     format!(
         "set -o pipefail\nmkdir -p fs/tmp fs/etc/{{bash_completion.d,fish/completions,systemd/system}}\n\
@@ -69,8 +72,8 @@ fn bash(lab: &Lab, line: &str) -> Command {
 
 fn run_example(lab: &Lab, line: &str) -> Ended {
     let running = Running::spawn(&mut bash(lab, line));
-    let needs_an_end =
-        line.contains("logs -f") || line.contains("podrun wait shop") || line.contains("wait --any");
+    let follows = line.contains("logs -f") || line.contains("events -f -n");
+    let needs_an_end = follows || line.contains("podrun wait shop") || line.contains("wait --any");
     if needs_an_end {
         wait_until("the example runs", || running.has_ended() || !lab.call(&["ps", "-q"]).stdout.is_empty());
         std::thread::sleep(std::time::Duration::from_millis(200));

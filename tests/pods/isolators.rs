@@ -244,7 +244,9 @@ fn is_held(lab: &Lab, row: &Row, scope: &str) -> bool {
         _ => false,
     };
     let is_refused = is_refused && !lab.is_unified() && scope == "pod";
-    !is_refused && (lab.is_unified() || !row.v1.is_empty())
+    // On v1 stage1 does it, for apps.
+    let by_stage1 = row.key == "memory-oom-group" && scope != "pod";
+    !is_refused && (lab.is_unified() || !row.v1.is_empty() || by_stage1)
 }
 
 #[track_caller]
@@ -372,7 +374,7 @@ in every lane: v1 on hybrid hosts, v2 on unified ones, without systemd and below
 The files are those of an app and, without systemd, of the pod. Below systemd the pod's value is a property of its slice,
 and the same file of the slice's group; `v2` behind it: on cgroup2 only, else in podrun's own group below. A `-`: there is
 none, and on v1 such a limit is refused, as `io-max` of the pod is there. `MAJ:MIN` is the number of the disk that `/` is
-on. `hugetlb` is set by podrun alone.
+on. `hugetlb` is set by podrun alone, and `memory-oom-group` of an app is done by stage1 on v1, without a file.
 
 | key | asked | cgroup v2 | cgroup v1 | property of the pod's slice |
 | --- | --- | --- | --- | --- |
@@ -431,26 +433,26 @@ fn table_has_every_isolator_that_works() {
     }
 }
 
-/// Its main process waits, a child of it is the hog: with the group all of them go, else the child alone.
+/// Its main process waits, a child of it is the hog: all of them go, or by the author's word the child alone.
 #[test]
-fn memory_oom_group_takes_the_whole_app() {
-    if !require::unified() {
-        return;
-    }
-    let Some(lab) = Lab::open_alone() else { return };
-    let hog = |keys: &str| {
-        let words = "child-alloc 100000000 ; say lived";
-        app(
-            "a",
-            words,
-            &format!("[app.a.isolators]\nmemory-max = \"32MiB\"\nmemory-swap-max = \"0\"\n{keys}"),
-        )
+fn running_out_of_memory_takes_the_whole_app() {
+    let Some(lab) = Lab::open() else { return };
+    let hog = |name: &str, then: &str, keys: &str| {
+        let limits = "memory-max = \"32MiB\"\nmemory-swap-max = \"0\"\n";
+        let words = format!("child-alloc 100000000 ; {then}");
+        app(name, &words, &format!("essential = false\n[app.{name}.isolators]\n{limits}{keys}"))
     };
-    let ended = lab.run(&pod("one", "", &[hog("memory-oom-group = true\n")])).expect_code(137);
-    assert!(!ended.stdout.contains("lived"), "{ended}");
-    assert_eq!(lab.outcome("a").oom, Some(OomLevel::App));
-    lab.call(&["rm", "one"]).expect_code(0);
-    let ended = lab.run(&pod("one", "", &[hog("")])).expect_code(0);
+    let apps = [
+        hog("unsaid", "pause", ""),
+        hog("whole", "pause", "memory-oom-group = true\n"),
+        hog("single", "say lived", "memory-oom-group = false\n"),
+    ];
+    let ended = lab.run(&pod("one", "exit-policy = \"all-exited\"\n", &apps)).expect_code(0);
+    let killed = End::Signaled { signal: libc::SIGKILL, core: false };
+    for (name, end) in [("unsaid", killed), ("whole", killed), ("single", End::Exited { code: 0 })] {
+        let outcome = lab.outcome(name);
+        assert_eq!((outcome.end, outcome.oom), (end, Some(OomLevel::App)), "{name}: {ended}");
+    }
     assert!(ended.stdout.contains("lived"), "{ended}");
 }
 

@@ -17,6 +17,7 @@ mod cpu_shares;
 mod detached;
 mod devices;
 mod enforcement;
+mod events;
 mod examples;
 mod exec_errors;
 mod foreground;

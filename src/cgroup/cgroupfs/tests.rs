@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podrun_abi::boot::CgroupView;
+use podrun_abi::handover::{Alarm, Gauge};
 
 use super::*;
 use crate::cgroup::events::keyed;
@@ -441,6 +443,12 @@ fn leftovers_are_found_by_name_alone() {
     assert!(find_leftovers(&facts(&small()).hierarchies, &plan.pod_group).is_empty());
 }
 
+/// What a gauge among these descriptors says.
+fn count(gauge: &Gauge, files: &[OwnedFd]) -> u64 {
+    let text = files::read(&files[gauge.dir], &gauge.file).unwrap();
+    gauge.key.as_ref().map_or_else(|| text.trim().parse().ok(), |key| keyed(&text, key)).unwrap()
+}
+
 #[test]
 fn gauges_count_what_their_names_say() {
     if !root() {
@@ -450,24 +458,21 @@ fn gauges_count_what_their_names_say() {
         let plan = plan(&small(), &facts);
         let pod = create_all(&plan).unwrap();
         let (cgroup, files) = pod.app("web").unwrap();
-        let read = |gauge: &Gauge| -> u64 {
-            let file = &files[gauge.file];
-            let mut buffer = [0_u8; 4096];
-            let length = nix::sys::uio::pread(file, &mut buffer, 0).unwrap();
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            gauge.key.as_ref().map_or_else(|| text.trim().parse().ok(), |key| keyed(&text, key)).unwrap()
-        };
+        let read = |gauge: &Gauge| count(gauge, &files);
         let mut child = shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exec sleep 60");
         join(&pod, &child);
-        assert_eq!(read(cgroup.oom_kills.as_ref().unwrap()), 0);
+        let watched = &cgroup.watched;
+        assert_eq!(read(watched.oom_kills.as_ref().unwrap()), 0);
         // On v1 the limit and the sum are the same.
-        assert_eq!(cgroup.oom_hits.as_ref().map(&read), (!has_v1()).then_some(0));
-        let used = cgroup.cpu_used.as_ref().unwrap();
+        assert_eq!(watched.oom_hits.as_ref().map(&read), (!has_v1()).then_some(0));
+        assert_eq!(read(watched.memory_max.as_ref().unwrap()), 26_214_400);
+        let used = watched.cpu_used.as_ref().unwrap();
         let deadline = soon(30_000);
         while read(used) * used.scale < 10_000_000 {
             assert!(Instant::now() < deadline, "no CPU time is counted");
         }
-        assert_eq!(pod.pod_oom_hits().unwrap().unwrap().0.file, 0);
+        let of_pod = pod.watch_pod(&mut Vec::new()).unwrap();
+        assert_eq!(of_pod.oom_hits.unwrap().dir, 0);
         pod.kill().unwrap();
         child.wait().unwrap();
         pod.remove(soon(2000)).unwrap();
@@ -484,13 +489,6 @@ fn kill_by_the_groups_own_limit_moves_its_counters_and_not_the_pods() {
         let plan = plan(&limits, &facts(&limits));
         let pod = create_all(&plan).unwrap();
         let (cgroup, files) = pod.app("web").unwrap();
-        let read = |gauge: &Gauge, files: &[OwnedFd]| -> u64 {
-            let file = &files[gauge.file];
-            let mut buffer = [0_u8; 4096];
-            let length = nix::sys::uio::pread(file, &mut buffer, 0).unwrap();
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            gauge.key.as_ref().map_or_else(|| text.trim().parse().ok(), |key| keyed(&text, key)).unwrap()
-        };
         // The shell waits on its input until it is in the group, then its child wants more than the group may hold.
         let mut child = Command::new("/bin/sh")
             .args(["-c", "read go; dd if=/dev/zero of=/dev/null bs=60M count=1; sleep 60"])
@@ -500,21 +498,30 @@ fn kill_by_the_groups_own_limit_moves_its_counters_and_not_the_pods() {
             .unwrap();
         join(&pod, &child);
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
-        let kills = cgroup.oom_kills.as_ref().unwrap();
+        let watched = &cgroup.watched;
+        let kills = watched.oom_kills.as_ref().unwrap();
         let deadline = soon(60_000);
-        while read(kills, &files) == 0 {
+        while count(kills, &files) == 0 {
             assert!(Instant::now() < deadline, "nothing was killed");
             std::thread::sleep(Duration::from_millis(2));
         }
-        let hits = cgroup.oom_hits.as_ref().map(|gauge| read(gauge, &files));
+        let hits = watched.oom_hits.as_ref().map(|gauge| count(gauge, &files));
         if has_v1() && swap.is_some() {
             assert_eq!(hits, None);
         } else {
             assert_ne!(hits.unwrap(), 0);
         }
-        let (pod_hits, file) = pod.pod_oom_hits().unwrap().unwrap();
-        assert_eq!(read(&pod_hits, &[file]), 0);
-        let peak = read(cgroup.memory_peak.as_ref().unwrap(), &files);
+        let mut of_pod = Vec::new();
+        let pod_hits = pod.watch_pod(&mut of_pod).unwrap().oom_hits.unwrap();
+        assert_eq!(count(&pod_hits, &of_pod), 0);
+        // Whoever waits at the alarm was woken.
+        let (alarm, flags) = match &watched.alarms[0] {
+            Alarm::Counter(place) => (*place, PollFlags::POLLIN),
+            Alarm::File(place) => (*place, PollFlags::POLLPRI),
+        };
+        let mut waiting = [PollFd::new(files[alarm].as_fd(), flags)];
+        assert_eq!(poll(&mut waiting, PollTimeout::ZERO).unwrap(), 1, "{watched:?}");
+        let peak = count(watched.memory_peak.as_ref().unwrap(), &files);
         assert!((20_000_000..=26_214_400).contains(&peak), "{peak}");
         pod.kill().unwrap();
         child.wait().unwrap();

@@ -79,7 +79,17 @@ fn joined(plan: &CgroupPlan) -> Vec<&str> {
     plan.hierarchies.iter().map(|j| j.view.name.as_str()).collect()
 }
 
+/// Every app of cgroup2 that does not say anything else has this one.
+const OOM_GROUP: &str = ":memory.oom.group=1";
+
+/// What is written for a group, but for [`OOM_GROUP`] at its end.
 fn text(plan: &CgroupPlan, group: &str) -> Vec<String> {
+    let mut text = whole_text(plan, group);
+    text.pop_if(|last| last == OOM_GROUP);
+    text
+}
+
+fn whole_text(plan: &CgroupPlan, group: &str) -> Vec<String> {
     let group = plan.groups.iter().find(|g| g.name == group).unwrap();
     let line = |s: &Setting| format!("{}:{}={}", plan.hierarchies[s.hierarchy].view.name, s.file, s.value);
     group.settings.iter().map(line).collect()
@@ -165,8 +175,7 @@ fn later() -> Limits {
 #[test]
 fn burst_follows_the_quota_in_the_authors_period() {
     let plan = one(&later(), &unified("cpu memory", true)).unwrap();
-    let expected =
-        [":memory.zswap.max=1048577", ":memory.oom.group=1", ":cpu.max=10000 20000", ":cpu.max.burst=5000"];
+    let expected = [":memory.zswap.max=1048577", OOM_GROUP, ":cpu.max=10000 20000", ":cpu.max.burst=5000"];
     assert_eq!(text(&plan, "app-web"), expected);
     assert_eq!(plan.groups[2].settings[0].reads_back, "1048576");
     let lenient = Limits { on_missing: OnMissing::Ignore, ..later() };
@@ -174,10 +183,30 @@ fn burst_follows_the_quota_in_the_authors_period() {
     let expected = ["cpu:cpu.cfs_period_us=20000", "cpu:cpu.cfs_quota_us=10000", "cpu:cpu.cfs_burst_us=5000"];
     assert_eq!(text(&plan, "app-web"), expected);
     let noted: Vec<&str> = plan.not_enforced.iter().map(|noted| noted.key.as_str()).collect();
-    assert_eq!(noted, ["memory-zswap-max", "memory-oom-group"]);
-    // One process at a time is what v1 does anyway.
-    let one_by_one = Limits { memory_oom_group: Some(false), ..Limits::default() };
-    assert_eq!(text(&one(&one_by_one, &hybrid()).unwrap(), "app-web"), [""; 0]);
+    assert_eq!(noted, ["memory-zswap-max"]);
+}
+
+/// On v1 stage1 does it for apps, and nobody for the pod.
+#[test]
+fn apps_are_killed_whole_unless_they_say_otherwise() {
+    let said = |all| Limits { memory_oom_group: all, ..Limits::default() };
+    for (all, value) in [(None, "1"), (Some(true), "1"), (Some(false), "0")] {
+        let plan = one(&said(all), &unified("cpu memory", true)).unwrap();
+        assert_eq!(whole_text(&plan, "app-web"), [format!(":memory.oom.group={value}")], "{all:?}");
+        assert_eq!(whole_text(&plan, ""), [""; 0]);
+        assert!(!kills_single_processes(&plan));
+        let plan = one(&said(all), &hybrid()).unwrap();
+        assert_eq!(whole_text(&plan, "app-web"), [""; 0], "{all:?}");
+        assert!(kills_single_processes(&plan));
+    }
+    let facts = Facts { absent_files: ["memory.oom.group".to_owned()].into(), ..unified("cpu memory", true) };
+    assert_eq!(whole_text(&one(&said(None), &facts).unwrap(), "app-web"), [""; 0]);
+    let without = one(&said(None), &unified("cpu", true)).unwrap();
+    assert_eq!(whole_text(&without, "app-web"), [""; 0], "nobody asked for it");
+    let of_pod = |all| resolve("podrun-0000abcd", &said(all), &[("web", &Limits::default())], &hybrid());
+    assert!(of_pod(Some(false)).is_ok() && of_pod(None).is_ok());
+    let refused = of_pod(Some(true)).unwrap_err();
+    assert!(refused[0].to_string().starts_with("pod: memory-oom-group: cgroup v1 has no"), "{}", refused[0]);
 }
 
 #[test]

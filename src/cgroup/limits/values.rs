@@ -60,6 +60,7 @@ impl Resolver<'_> {
                 }
             }
         }
+        settings.extend(self.oom_group_of_app(index, hierarchies));
         settings
     }
 
@@ -87,11 +88,13 @@ impl Resolver<'_> {
             Key::MemoryLow => Ok(self.memory(key, limits.memory_low, "memory.low", slot)),
             Key::MemoryMin => Ok(self.memory(key, limits.memory_min, "memory.min", slot)),
             Key::MemorySwapMax => self.swap(limits, slot),
+            // Of an app stage1 does it.
+            Key::MemoryOomGroup if v1 && index > 0 => Ok(Vec::new()),
             Key::MemoryZswapMax | Key::MemoryOomGroup if v1 => no_such_thing(key, limits),
             Key::MemoryZswapMax => self.present("memory.zswap.max", || {
                 self.memory(key, limits.memory_zswap_max, "memory.zswap.max", slot)
             }),
-            Key::MemoryOomGroup => self.oom_group(limits, slot),
+            Key::MemoryOomGroup => self.oom_group(limits.memory_oom_group == Some(true), slot),
             Key::Cpus => self.cpus(index, limits, slot),
             // A part of the quota's own file or files.
             Key::CpuPeriod => Ok(Vec::new()),
@@ -134,10 +137,23 @@ impl Resolver<'_> {
         Ok(self.memory(Key::MemorySwapMax, Some(Ceiling::At(limit)), file, slot))
     }
 
-    fn oom_group(&self, limits: &Limits, slot: &Slot<'_>) -> Result<Vec<Setting>, Cannot> {
+    fn oom_group(&self, all: bool, slot: &Slot<'_>) -> Result<Vec<Setting>, Cannot> {
         const FILE: &str = "memory.oom.group";
-        let value = if limits.memory_oom_group == Some(true) { "1" } else { "0" };
+        let value = if all { "1" } else { "0" };
         self.present(FILE, || vec![slot.set(Key::MemoryOomGroup, FILE, value.to_owned())])
+    }
+
+    /// An app of which the OOM killer has taken a part is of no use, and seldom knows it: unless its author says
+    /// otherwise it goes as a whole. A host that cannot do it is no reason to refuse what nobody has asked for.
+    fn oom_group_of_app(&self, index: usize, hierarchies: &[Joined]) -> Vec<Setting> {
+        let unsaid = |limits: &Limits| limits.memory_oom_group.is_none();
+        let is_app = index > 0 && self.scopes.get(index).is_some_and(|scope| unsaid(scope.limits));
+        match target(hierarchies, "memory").filter(|_| is_app) {
+            Some((index, joined)) if joined.version == Version::V2 => {
+                self.oom_group(true, &Slot { index, joined }).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What may be saved up. Behind the quota, which it may not be above.

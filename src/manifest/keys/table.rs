@@ -93,9 +93,9 @@ pub static KEYS: &[Key] = &[
         .about("The limit of compressed memory that waits to be swapped.")
         .rule("cgroup v2 only")
         .files("", "memory.zswap.max", "MemoryZSwapMax="),
-    key("@.isolators.memory-oom-group", Boolean, "false", "true")
+    key("@.isolators.memory-oom-group", Boolean, "true of an app, false of the pod", "false")
         .about("Whether running out of memory kills all processes of the group instead of one.")
-        .rule("cgroup v2 only; stage1 is spared")
+        .rule("of the pod on cgroup v2 only, where stage1 is spared")
         .files("", "memory.oom.group", ""),
     key("@.isolators.cpus", Cpus, "no limit", "1.5")
         .about("CPU time per time; 1.5 is one CPU and a half.")

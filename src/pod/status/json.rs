@@ -80,6 +80,8 @@ pub struct AppJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom: Option<OomLevel>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timed_out: Option<bool>,
@@ -191,6 +193,7 @@ impl AppStatus {
             },
             ready: self.ready,
             paused: self.is_paused.then_some(true),
+            oom_kills: Some(self.oom_kills).filter(|kills| *kills > 0),
             status_text: self.says.clone(),
             started_at: self.started_ms.and_then(rfc3339),
             ended_at: self.ended_ms.and_then(rfc3339),

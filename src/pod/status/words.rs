@@ -78,7 +78,12 @@ impl AppStatus {
                     Some(false) => "starting",
                     Some(true) => "ready",
                 };
-                self.says.as_ref().map_or_else(|| word.to_owned(), |says| format!("{word}: {says}"))
+                let killed = match self.oom_kills {
+                    0 => String::new(),
+                    count => format!(", OOM kills: {count}"),
+                };
+                let says = self.says.as_ref().map(|says| format!(": {says}")).unwrap_or_default();
+                format!("{word}{killed}{says}")
             }
             AppState::Stopping { .. } if self.unkillable.is_empty() => "stopping".into(),
             AppState::Stopping { .. } => {

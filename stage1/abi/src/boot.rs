@@ -205,6 +205,9 @@ pub struct Policy {
     pub notify: bool,
     /// Whether its failure fails the pod.
     pub essential: bool,
+    /// An OOM kill in it kills all of it. For hosts whose kernel does not do that by itself (cgroup v1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom_group: bool,
     /// Ends that count as success.
     pub success: Vec<Success>,
     /// Asks the main process to end.

@@ -105,6 +105,47 @@ pub enum Event {
         /// What was changed, as it was typed (`KEY=VALUE`; without a value: taken away).
         changes: Vec<String>,
     },
+    /// The OOM killer has killed processes of the app.
+    Oom {
+        /// The app's name.
+        app: String,
+        /// Whose limit was enforced.
+        level: OomLevel,
+        /// How many processes.
+        kills: u64,
+        /// That limit, in bytes; none at the level of the host.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_bytes: Option<u64>,
+        /// The most memory that the pod has used, at its level, else the app.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peak_bytes: Option<u64>,
+        /// How much the app waited for memory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pressure: Option<Pressure>,
+    },
+    /// Memory is above `memory-high`, and whoever wants more is slowed down. Told at once, and then every ten seconds
+    /// as long as it goes on.
+    MemoryHigh {
+        /// The app's name; `None`: the pod as a whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        app: Option<String>,
+        /// How often since it was told last.
+        times: u64,
+        /// The limit, in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_bytes: Option<u64>,
+    },
+    /// A process could not be added for `pids-max`. Told at once, and then every ten seconds as long as it goes on.
+    PidsMax {
+        /// The app's name; `None`: the pod as a whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        app: Option<String>,
+        /// How often since it was told last.
+        times: u64,
+        /// The limit; `None`: the app has none of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
     /// The app was sent its stop signal.
     Stopping {
         /// The app's name.
@@ -179,7 +220,7 @@ pub enum StopReason {
 pub struct Outcome {
     /// Code or signal.
     pub end: End,
-    /// The OOM killer killed a process of the app: the lowest level whose limit was hit.
+    /// The OOM killer killed a process of the app: the level whose limit was hit, of the last time.
     pub oom: Option<OomLevel>,
     /// It was asked to end: by the pod's own end or by a command.
     pub stopped: bool,
@@ -228,6 +269,17 @@ impl End {
             Self::Skipped => 0,
         }
     }
+}
+
+/// How long tasks of a group were held up for want of memory (Documentation/accounting/psi.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Share of the last ten seconds in which at least one task was, in hundredths of a percent.
+    pub some_avg10: u32,
+    /// In which all were.
+    pub full_avg10: u32,
+    /// In which at least one was since the group was made, in microseconds.
+    pub some_total_us: u64,
 }
 
 /// Whose memory limit an OOM kill enforced.

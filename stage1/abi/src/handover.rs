@@ -24,7 +24,6 @@ pub struct Handover {
 }
 
 /// Whose descriptors are handed over, and what each one is.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
 pub enum Owner {
@@ -36,8 +35,8 @@ pub enum Owner {
         control: Place,
         /// `O_APPEND` on the pod's `events.jsonl`.
         events: Place,
-        /// A counter that moves when the pod's own memory limit was hit; see [`AppCgroup::oom_hits`].
-        oom_hits: Option<Gauge>,
+        /// What tells that limits of the pod as a whole were met.
+        watched: Watched,
     },
     /// Those of one app.
     App {
@@ -53,16 +52,57 @@ pub enum Owner {
     },
 }
 
-/// One number in an open cgroup file, read with pread(2) from offset 0.
+/// One number in a file of a group, which is opened whenever it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gauge {
-    /// The open file.
-    pub file: Place,
+    /// The group's directory in the hierarchy that has the file.
+    pub dir: Place,
+    /// The file's name.
+    pub file: String,
     /// `None`: the file holds the number alone. `Some`: it stands behind this word and one space, on a line.
     pub key: Option<String>,
     /// The number is multiplied by this to give bytes, nanoseconds or a count.
     pub scale: u64,
+}
+
+/// What a group tells of its limits. What is `None` or empty the host does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watched {
+    /// How many processes of the group the OOM killer killed.
+    pub oom_kills: Option<Gauge>,
+    /// How often the group's own memory limit could not be met; an app's and the pod's tell the level of a kill.
+    /// `None` where the host has no such counter: the level is then found by leaving the others out.
+    pub oom_hits: Option<Gauge>,
+    /// How often the group was slowed down for its `memory.high`.
+    pub memory_high_hits: Option<Gauge>,
+    /// How often no process could be added.
+    pub pids_hits: Option<Gauge>,
+    /// The hard limit, in bytes.
+    pub memory_max: Option<Gauge>,
+    /// The limit that slows down, in bytes.
+    pub memory_high: Option<Gauge>,
+    /// The most memory the group ever used, in bytes.
+    pub memory_peak: Option<Gauge>,
+    /// How many processes it may have.
+    pub pids_max: Option<Gauge>,
+    /// CPU time used by the group, in nanoseconds.
+    pub cpu_used: Option<Gauge>,
+    /// The directory with `memory.pressure`.
+    pub pressure: Option<Place>,
+    /// What wakes whoever waits for one of these to move.
+    pub alarms: Vec<Alarm>,
+}
+
+/// A descriptor for poll(2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Alarm {
+    /// A file of the group, with POLLPRI when it has changed since it was read last.
+    File(Place),
+    /// An eventfd(2) that v1's OOM notifier writes to, before anything is killed.
+    Counter(Place),
 }
 
 /// Descriptors into an app's cgroup. What is `None` or empty the host does not have.
@@ -82,15 +122,8 @@ pub struct AppCgroup {
     pub freezer: Option<Place>,
     /// `cgroup.events` with its `populated` line; poll(2) gives POLLPRI when it changes.
     pub events: Option<Place>,
-    /// How many processes of the group the OOM killer killed.
-    pub oom_kills: Option<Gauge>,
-    /// How often the group's own memory limit was hit; with the pod's it tells the level of a kill.
-    /// `None` where the host has no such counter: the level is then found by leaving the others out.
-    pub oom_hits: Option<Gauge>,
-    /// The most memory the group ever used, in bytes.
-    pub memory_peak: Option<Gauge>,
-    /// CPU time used by the group, in nanoseconds.
-    pub cpu_used: Option<Gauge>,
+    /// What tells of its limits and its use.
+    pub watched: Watched,
 }
 
 /// The standard streams of an app. Standard input is the null device.

@@ -14,6 +14,7 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         after_ready: vec![],
         notify: false,
         essential: true,
+        oom_group: false,
         success: vec![Success::Code(0)],
         stop_signal: 15,
         stop_timeout_ms: Some(1000),

@@ -23,7 +23,7 @@ use nix::sys::socket::{bind, connect, listen, recv, send, sendmsg, setsockopt, s
 use podrun_abi::boot::*;
 use podrun_abi::control::{Command as Order, Reply, Request};
 use podrun_abi::event::{Event, Outcome, Record};
-use podrun_abi::handover::{AppCgroup, Gauge, Handover, Owner, Stdio};
+use podrun_abi::handover::{AppCgroup, Gauge, Handover, Owner, Stdio, Watched};
 
 /// Nothing that a test waits for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,6 +85,7 @@ pub fn app(name: &str, commands: &str) -> App {
             after_ready: vec![],
             notify: false,
             essential: true,
+            oom_group: false,
             success: vec![Success::Code(0)],
             stop_signal: libc::SIGTERM,
             stop_timeout_ms: Some(10_000),
@@ -215,7 +216,11 @@ impl Pod {
         let (launcher, inherited) = inherited(&directory);
         let apps: Vec<String> = boot.apps.iter().map(|app| app.name.clone()).collect();
         let attached = [record(&boot), control(&directory), events(&directory)];
-        hand_over(&launcher, Owner::Pod { boot: 0, control: 1, events: 2, oom_hits: None }, &attached);
+        hand_over(
+            &launcher,
+            Owner::Pod { boot: 0, control: 1, events: 2, watched: Watched::default() },
+            &attached,
+        );
         for app in &apps {
             let (mut cgroup, stdio, mut attached) = equip(app, &label, &directory);
             host.strip(&mut cgroup, &directory, &mut attached);
@@ -395,17 +400,19 @@ fn equip(app: &str, label: &str, directory: &Path) -> (AppCgroup, Stdio, Vec<Own
     let into = Some(keep(File::open(unified).unwrap()));
     let kill = Some(keep(OpenOptions::new().write(true).open(unified.join("cgroup.kill")).unwrap()));
     let events = Some(keep(File::open(unified.join("cgroup.events")).unwrap()));
-    let mut gauge = |file: &str, key: Option<&str>| {
-        let file = keep(File::open(memory.join(file)).unwrap());
-        Some(Gauge { file, key: key.map(str::to_owned), scale: 1 })
+    let dir = keep(File::open(memory).unwrap());
+    let gauge = |file: &str, key: Option<&str>| {
+        Some(Gauge { dir, file: file.to_owned(), key: key.map(str::to_owned), scale: 1 })
     };
-    let oom_kills = gauge("memory.oom_control", Some("oom_kill"));
-    let oom_hits = gauge("memory.failcnt", None);
-    let memory_peak = gauge("memory.max_usage_in_bytes", None);
+    let watched = Watched {
+        oom_kills: gauge("memory.oom_control", Some("oom_kill")),
+        oom_hits: gauge("memory.failcnt", None),
+        memory_peak: gauge("memory.max_usage_in_bytes", None),
+        ..Watched::default()
+    };
     let output = File::create(directory.join(app)).unwrap();
     let stdio = Stdio { stdout: keep(output.try_clone().unwrap()), stderr: keep(output) };
-    let cpu_used = None;
-    let cgroup = AppCgroup { into, procs, kill, freezer, events, oom_kills, oom_hits, memory_peak, cpu_used };
+    let cgroup = AppCgroup { into, procs, kill, freezer, events, watched };
     (cgroup, stdio, attached)
 }
 

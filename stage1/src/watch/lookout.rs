@@ -1,0 +1,307 @@
+//! What was seen of a group's counters, and what of that is news. Pure: numbers and times in, news out.
+
+use std::time::{Duration, Instant};
+
+use podrun_abi::event::{Event as Told, OomLevel};
+
+use super::{Meter, Watch, limit};
+
+/// What repeats itself is told so often.
+const REPEAT: Duration = Duration::from_secs(10);
+/// Kills that follow within this time, and no limit was hit in between, are of the same cause: the kernel takes the
+/// processes of a group (`memory.oom.group`) one after another.
+const SAME: Duration = Duration::from_secs(5);
+/// v1 tells of a kill before it kills: then looks follow with pauses from the first to the last length.
+const KILL_FIRST: Duration = Duration::from_millis(1);
+const KILL_LAST: Duration = Duration::from_millis(512);
+
+/// The counters of a group at one moment. What the host does not count is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Processes that the OOM killer killed.
+    pub kills: Option<u64>,
+    /// How often the group's own memory limit could not be met.
+    pub hits: Option<u64>,
+    /// How often it was slowed down.
+    pub high: Option<u64>,
+    /// How often no process could be added.
+    pub pids: Option<u64>,
+}
+
+/// What has not been told yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// Whose limit was enforced, and on how many processes.
+    pub oom: Option<(OomLevel, u64)>,
+    /// How often the group was slowed down.
+    pub high: u64,
+    /// How often no process could be added.
+    pub pids: u64,
+}
+
+impl News {
+    /// The two that an app and the pod have alike.
+    pub fn of_limits(&self, app: Option<&str>, watch: &Watch) -> Vec<Told> {
+        let app = || app.map(str::to_owned);
+        let mut told = Vec::new();
+        if self.high > 0 {
+            let limit_bytes = limit(watch.memory_high.as_ref());
+            told.push(Told::MemoryHigh { app: app(), times: self.high, limit_bytes });
+        }
+        if self.pids > 0 {
+            let limit = watch.pids_max.as_ref().and_then(Meter::read);
+            told.push(Told::PidsMax { app: app(), times: self.pids, limit });
+        }
+        told
+    }
+}
+
+/// What was seen of one group.
+#[derive(Debug)]
+pub struct Lookout {
+    kills: Option<u64>,
+    hits: Option<u64>,
+    /// Of the pod; `None` for the pod itself.
+    pod_hits: Option<u64>,
+    high: Repeated,
+    pids: Repeated,
+    last_oom: Option<(OomLevel, Instant)>,
+    /// An alarm was told.
+    roused_at: Option<Instant>,
+    expected: Option<Expected>,
+}
+
+/// A kill that is about to come.
+#[derive(Debug)]
+struct Expected {
+    at: Instant,
+    pause: Duration,
+}
+
+/// A counter that may move all the time.
+#[derive(Debug, Default)]
+struct Repeated {
+    seen: u64,
+    told_at: Option<Instant>,
+    waits: bool,
+}
+
+impl Repeated {
+    fn from(count: Option<u64>) -> Self {
+        Self { seen: count.unwrap_or_default(), ..Self::default() }
+    }
+
+    /// What is to be told now.
+    fn take(&mut self, count: Option<u64>, now: Instant) -> u64 {
+        let more = count.unwrap_or_default().saturating_sub(self.seen);
+        self.waits = more > 0 && self.told_at.is_some_and(|told| now < told + REPEAT);
+        if more == 0 || self.waits {
+            return 0;
+        }
+        self.seen += more;
+        self.told_at = Some(now);
+        more
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        self.told_at.filter(|_| self.waits).map(|told| told + REPEAT)
+    }
+}
+
+impl Lookout {
+    /// From these counts on.
+    pub fn new(counts: Counts, pod_hits: Option<u64>) -> Self {
+        Self {
+            kills: counts.kills,
+            hits: counts.hits,
+            pod_hits,
+            high: Repeated::from(counts.high),
+            pids: Repeated::from(counts.pids),
+            last_oom: None,
+            roused_at: None,
+            expected: None,
+        }
+    }
+
+    /// It is to be looked at.
+    pub fn rouse(&mut self, now: Instant) {
+        self.roused_at = Some(now);
+    }
+
+    /// Something is going to be killed, here or in another group of the pod.
+    pub fn expect_kill(&mut self, now: Instant) {
+        self.expected = Some(Expected { at: now + KILL_FIRST, pause: KILL_FIRST });
+    }
+
+    /// When it is to be looked at.
+    pub fn due_at(&self) -> Option<Instant> {
+        let expected = self.expected.as_ref().map(|expected| expected.at);
+        [self.roused_at, expected, self.high.due_at(), self.pids.due_at()].into_iter().flatten().min()
+    }
+
+    /// The next look tells all that waits.
+    pub fn hurry(&mut self) {
+        self.high.told_at = None;
+        self.pids.told_at = None;
+    }
+
+    /// Nothing more is to come.
+    pub fn rest(&mut self) {
+        self.roused_at = None;
+        self.expected = None;
+    }
+
+    /// The level of the last kill.
+    pub fn last_oom(&self) -> Option<OomLevel> {
+        self.last_oom.map(|(level, _)| level)
+    }
+
+    /// Takes the counters of this moment.
+    pub fn take(&mut self, counts: Counts, pod_hits: Option<u64>, now: Instant) -> News {
+        self.roused_at = None;
+        let news = News {
+            oom: self.oom(counts, pod_hits, now),
+            high: self.high.take(counts.high, now),
+            pids: self.pids.take(counts.pids, now),
+        };
+        if let Some(expected) = self.expected.as_mut().filter(|expected| expected.at <= now) {
+            expected.pause *= 2;
+            expected.at = now + expected.pause;
+        }
+        if news.oom.is_some() || self.expected.as_ref().is_some_and(|expected| expected.pause > KILL_LAST) {
+            self.expected = None;
+        }
+        news
+    }
+
+    /// The level is the lowest whose limit could not be met since the last kill. One whose counter cannot be had (cgroup
+    /// v1 has none where memory and its sum with swap have the same limit) is found by leaving the others out, the lowest
+    /// first.
+    fn oom(&mut self, counts: Counts, pod_hits: Option<u64>, now: Instant) -> Option<(OomLevel, u64)> {
+        // A counter that was not there belongs to a limit that was set since.
+        let kills = counts.kills?.saturating_sub(self.kills.unwrap_or_default());
+        if kills == 0 {
+            return None;
+        }
+        let (app, pod) = (moved(self.hits, counts.hits), moved(self.pod_hits, pod_hits));
+        let before = self.last_oom.filter(|(_, at)| now.saturating_duration_since(*at) < SAME);
+        let level = match before {
+            Some((before, _)) if app != Some(true) && pod != Some(true) => before,
+            _ => level(app, pod),
+        };
+        (self.kills, self.hits, self.pod_hits) = (counts.kills, counts.hits, pod_hits);
+        self.last_oom = Some((level, now));
+        Some((level, kills))
+    }
+}
+
+fn level(app: Option<bool>, pod: Option<bool>) -> OomLevel {
+    match (app, pod) {
+        (Some(true), _) | (None, Some(false) | None) => OomLevel::App,
+        (_, Some(true)) | (Some(false), None) => OomLevel::Pod,
+        (Some(false), Some(false)) => OomLevel::Host,
+    }
+}
+
+/// Whether a counter moved; `None`: it cannot be read.
+fn moved(before: Option<u64>, after: Option<u64>) -> Option<bool> {
+    before.zip(after).map(|(before, after)| before != after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(kills: u64, hits: u64) -> Counts {
+        Counts { kills: Some(kills), hits: Some(hits), ..Counts::default() }
+    }
+
+    #[test]
+    fn level_is_the_lowest_that_moved() {
+        use OomLevel::{App, Host, Pod};
+        let before = Counts { kills: Some(0), hits: Some(3), ..Counts::default() };
+        let cases = [
+            ((Some(0), Some(4), Some(6)), None),
+            ((Some(1), Some(4), Some(6)), Some(App)),
+            ((Some(1), Some(3), Some(6)), Some(Pod)),
+            ((Some(1), Some(3), Some(5)), Some(Host)),
+            ((Some(1), None, None), Some(App)),
+            ((Some(1), None, Some(5)), Some(App)),
+            ((Some(1), None, Some(6)), Some(Pod)),
+            ((Some(1), Some(3), None), Some(Pod)),
+            ((None, None, None), None),
+        ];
+        for ((kills, hits, pod_hits), expected) in cases {
+            let mut lookout = Lookout::new(before, Some(5));
+            let news = lookout.take(Counts { kills, hits, ..Counts::default() }, pod_hits, Instant::now());
+            assert_eq!(news.oom.map(|(level, _)| level), expected, "{kills:?} {hits:?} {pod_hits:?}");
+            assert_eq!(lookout.last_oom(), expected);
+        }
+    }
+
+    #[test]
+    fn each_kill_is_told_once_and_judged_by_what_moved_since_the_last() {
+        let now = Instant::now();
+        let mut lookout = Lookout::new(counts(0, 0), Some(0));
+        assert_eq!(lookout.take(counts(2, 5), Some(0), now).oom, Some((OomLevel::App, 2)));
+        assert_eq!(lookout.take(counts(2, 5), Some(0), now).oom, None);
+        assert_eq!(lookout.take(counts(3, 5), Some(1), now).oom, Some((OomLevel::Pod, 1)));
+        assert_eq!(lookout.take(counts(4, 6), Some(1), now).oom, Some((OomLevel::App, 1)));
+        assert_eq!(lookout.last_oom(), Some(OomLevel::App));
+    }
+
+    #[test]
+    fn kills_that_follow_at_once_are_of_the_same_cause() {
+        let start = Instant::now();
+        let mut lookout = Lookout::new(counts(0, 0), Some(0));
+        assert_eq!(lookout.take(counts(1, 0), Some(1), start).oom, Some((OomLevel::Pod, 1)));
+        let soon = start + Duration::from_secs(1);
+        assert_eq!(lookout.take(counts(3, 0), Some(1), soon).oom, Some((OomLevel::Pod, 2)));
+        assert_eq!(lookout.take(counts(4, 1), Some(1), soon).oom, Some((OomLevel::App, 1)));
+        let later = soon + 2 * SAME;
+        assert_eq!(lookout.take(counts(5, 1), Some(1), later).oom, Some((OomLevel::Host, 1)));
+    }
+
+    #[test]
+    fn what_repeats_itself_is_told_every_ten_seconds_and_at_the_end() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let high = |count: u64| Counts { high: Some(count), pids: Some(0), ..Counts::default() };
+        let mut lookout = Lookout::new(high(7), None);
+        assert_eq!(lookout.take(high(7), None, at(0)).high, 0);
+        assert_eq!(lookout.due_at(), None, "nothing has moved");
+        assert_eq!(lookout.take(high(9), None, at(1)).high, 2);
+        assert_eq!(lookout.due_at(), None, "all is told");
+        assert_eq!(lookout.take(high(10), None, at(2)).high, 0);
+        assert_eq!(lookout.take(high(15), None, at(5)).high, 0);
+        assert_eq!(lookout.due_at(), Some(at(11)));
+        assert_eq!(lookout.take(high(16), None, at(11)).high, 7);
+        assert_eq!(lookout.due_at(), None);
+        assert_eq!(lookout.take(high(17), None, at(12)).high, 0);
+        lookout.hurry();
+        assert_eq!(lookout.take(high(17), None, at(13)).high, 1);
+    }
+
+    #[test]
+    fn a_kill_that_is_expected_is_looked_for_and_given_up() {
+        let start = Instant::now();
+        let mut lookout = Lookout::new(counts(0, 0), Some(0));
+        lookout.rouse(start);
+        assert_eq!(lookout.due_at(), Some(start));
+        lookout.expect_kill(start);
+        let mut now = start;
+        let mut looks = 0;
+        assert_eq!(lookout.take(counts(0, 0), Some(0), now).oom, None);
+        while let Some(due) = lookout.due_at() {
+            assert!(due > now, "a look that is due for ever");
+            now = due;
+            lookout.take(counts(0, 0), Some(0), now);
+            looks += 1;
+        }
+        assert!((8..=12).contains(&looks), "{looks}");
+        assert!(now - start > Duration::from_millis(500), "{:?}", now - start);
+        lookout.expect_kill(now);
+        assert!(lookout.take(counts(1, 1), Some(0), now).oom.is_some());
+        assert_eq!(lookout.due_at(), None, "it has come");
+    }
+}
