@@ -154,9 +154,10 @@ pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
     })
 }
 
-/// The devices that the apps name.
+/// The devices that the pod and its apps name.
 fn devices(spec: &Spec) -> BTreeMap<String, Result<Device, String>> {
-    let named = spec.apps.iter().filter_map(|app| app.devices.as_ref()).flatten();
+    let of_apps = spec.apps.iter().filter_map(|app| app.devices.as_ref());
+    let named = of_apps.chain(&spec.pod.devices).flatten();
     named.map(|device| (device.path.clone(), look_at_device(&device.path))).collect()
 }
 

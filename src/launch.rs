@@ -211,11 +211,6 @@ fn equip(
     let taken = handover::send(socket, &[packet])?;
     parts.dir.write_manifest(parts.manifest)?;
     cgroup.add_apps()?;
-    for app in &parts.plan.apps {
-        if let Some(devices) = &app.devices {
-            cgroup.allow_devices(&app.name, &devices.rules)?;
-        }
-    }
     let (packets, outputs) = handover::of_apps(parts.plan, cgroup, &parts.sockets)?;
     stage1.executed()?;
     let found = cgroup.verify_member(SUPERVISOR, stage1.child.pid);
@@ -303,7 +298,7 @@ fn boot_app(app: &AppPlan, own: &OfApp, nofile: (u64, u64)) -> App {
         oom_score_adj: app.oom_score_adj,
         output: app.output.streams(&app.name),
         sockets: own.sockets.iter().chain(&own.stored).map(|(name, _)| name.clone()).collect(),
-        devices: app.devices.as_ref().map(|devices| devices.nodes.clone()).unwrap_or_default(),
+        devices: app.devices.clone(),
         policy: app.policy.clone(),
     }
 }

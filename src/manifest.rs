@@ -7,6 +7,7 @@
 
 mod app;
 pub mod asks;
+mod devices;
 mod effective;
 mod foreign;
 mod isolators;
@@ -156,6 +157,12 @@ fn compare(pod: &Pod, apps: &[App], report: &mut Report) {
         })
         .collect();
     together::check(&pod_block, &blocks, report);
+    if let Some(outer) = &pod.devices {
+        for app in apps {
+            let named = app.devices.as_ref();
+            named.into_iter().for_each(|named| devices::above_pod(outer, (named, &app.spec.name), report));
+        }
+    }
     short_stop(pod, apps, report);
     if !apps.is_empty() && has_no_essential(pod, apps) {
         let message = "no app is essential: the pod ends with code 0 when all apps have ended";

@@ -15,7 +15,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use podrun_abi::boot::{ExitPolicy, Identity, Policy, Root, RootMode};
+use podrun_abi::boot::{Device, ExitPolicy, Identity, Policy, Root, RootMode};
 use podrun_abi::handover::DESCRIPTORS_MAX;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,6 @@ use crate::systemd::units::{self, PodFacts, UnitPlan};
 use crate::systemd::{ServicePlan, service};
 use environment::Around;
 
-pub use devices::Devices;
 pub use output::{Output, Started};
 pub use sockets::{SocketPlan, StoredPlan};
 pub use text::render;
@@ -161,9 +160,9 @@ pub struct AppPlan {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000.
     pub oom_score_adj: i32,
-    /// What it may do with devices; `None`: nothing is filtered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub devices: Option<Devices>,
+    /// What it finds in `/dev` beside what every app has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// Where its output goes.
     #[serde(default)]
     pub output: Output,
@@ -348,7 +347,7 @@ fn resolve_app(
         identity: who.identity,
         rlimits: app.rlimits.iter().map(|(&number, &(soft, hard))| (number, soft, hard)).collect(),
         oom_score_adj: app.oom_score_adjust,
-        devices: devices::resolve(app, host)?,
+        devices: devices::nodes(app, host)?,
         output: Output::default(),
         policy: Policy {
             after: Vec::new(),
@@ -408,22 +407,37 @@ fn resolve_cgroup(
     apps: &[&AppSpec],
     request: &Request,
 ) -> Result<(CgroupPlan, MadeBy), Vec<Refusal>> {
+    let (mut plan, mut made_by) = resolve_groups(spec, host, apps, request)?;
+    devices::assign(&mut plan, spec, apps, host)?;
+    if let (Some(units), Some(manager)) = (&mut made_by.units, &host.manager) {
+        units.filter_devices(&plan, manager, host.cgroups.hierarchies.mode());
+    }
+    Ok((plan, made_by))
+}
+
+fn resolve_groups(
+    spec: &Spec,
+    host: &Host,
+    apps: &[&AppSpec],
+    request: &Request,
+) -> Result<(CgroupPlan, MadeBy), Vec<Refusal>> {
     let apps: Vec<_> = apps.iter().map(|a| (a.name.as_str(), &a.limits)).collect();
     let limits = &spec.pod.limits;
     let group = format!("podrun-{}", request.id);
+    let facts = devices::facts(spec, host);
     if let Some(service) = &host.service {
-        let facts = service::facts(&host.cgroups, service);
+        let facts = service::facts(&facts, service);
         let mut plan = limits::resolve(&group, limits, &apps, &facts).map_err(refused)?;
         let service = ServicePlan::new(service, &mut plan, &host.cgroups);
         return Ok((plan, MadeBy { service: Some(service), ..MadeBy::default() }));
     }
     let Some(manager) = &host.manager else {
-        let plan = limits::resolve(&group, limits, &apps, &host.cgroups).map_err(refused)?;
+        let plan = limits::resolve(&group, limits, &apps, &facts).map_err(refused)?;
         return Ok((plan, MadeBy::default()));
     };
     let stop_timeout_ms = milliseconds(spec.pod.stop_timeout);
     let pod = PodFacts { name: pod_name(spec, request), id: &request.id, limits, stop_timeout_ms };
-    let facts = units::facts_in_scope(&host.cgroups, manager, &pod);
+    let facts = units::facts_in_scope(&facts, manager, &pod);
     let mut plan = limits::resolve(units::PAYLOAD, limits, &apps, &facts).map_err(refused)?;
     let units = units::assign(&mut plan, manager, &pod).map_err(refused)?;
     Ok((plan, MadeBy { units: Some(units), ..MadeBy::default() }))

@@ -40,6 +40,8 @@ pub struct PodSpec {
     pub stop_timeout: Grace,
     /// Words for people and scripts; not interpreted.
     pub labels: BTreeMap<String, String>,
+    /// The devices that its apps may use beside those of every app, each once; `None`: not said.
+    pub devices: Option<Vec<DeviceSpec>>,
     /// The outer bound for all apps together.
     pub limits: Limits,
 }

@@ -102,22 +102,32 @@ impl PodCgroup {
         self.apply_all(&apps)
     }
 
-    /// Lets an app do with devices only what the rules allow, before anything of it runs.
-    ///
-    /// # Errors
-    /// There is no cgroup2 tree, or the kernel does not do it.
-    pub fn allow_devices(&self, app: &str, rules: &[devices::Rule]) -> anyhow::Result<()> {
-        let (_, tree) = self.v2().context("cannot filter devices: there is no cgroup2 tree")?;
-        let group = app_group(app);
-        let dir = files::open_group_to_read(&tree.pod, &group)?;
-        devices::allow(dir.as_fd(), rules)
-            .with_context(|| format!("cannot filter the devices of `{}`", tree.path.join(group).display()))
+    /// A filter of v1 is written before there are groups below it: afterwards the kernel takes none that begins with
+    /// nothing (devcgroup_update_access).
+    fn apply_all(&self, groups: &[&Group]) -> anyhow::Result<()> {
+        for group in groups {
+            group.settings.iter().try_for_each(|setting| self.apply(group, setting))?;
+            if let Some(rules) = &group.devices {
+                self.filter(group, rules)
+                    .with_context(|| format!("cannot filter the devices of {}", whose(group)))?;
+            }
+        }
+        Ok(())
     }
 
-    fn apply_all(&self, groups: &[&Group]) -> anyhow::Result<()> {
-        groups
-            .iter()
-            .try_for_each(|group| group.settings.iter().try_for_each(|setting| self.apply(group, setting)))
+    /// By a program in the cgroup2 tree, else by v1's list.
+    fn filter(&self, group: &Group, rules: &[devices::Rule]) -> anyhow::Result<()> {
+        let v2 = self.v2();
+        let (_, tree) =
+            v2.or_else(|| self.with("devices")).context("no hierarchy has a filter of devices")?;
+        let place = if group.name.is_empty() { "." } else { &group.name };
+        let dir = files::open_group_to_read(&tree.pod, place)
+            .with_context(|| format!("cannot open `{}`", tree.path.join(&group.name).display()))?;
+        match v2 {
+            Some(_) => devices::attach(dir.as_fd(), rules),
+            None => devices::list(dir.as_fd(), rules),
+        }
+        .with_context(|| format!("`{}`", tree.path.join(&group.name).display()))
     }
 
     fn apply(&self, group: &Group, setting: &Setting) -> anyhow::Result<()> {
@@ -125,9 +135,7 @@ impl PodCgroup {
             self.trees.get(setting.hierarchy).context("the plan names a hierarchy that it does not join")?;
         let path = below(&group.name, &setting.file);
         files::write_and_verify(&tree.pod, &path, setting).with_context(|| {
-            let whose =
-                group.name.strip_prefix("app-").map_or("the pod".to_owned(), |app| format!("app `{app}`"));
-            format!("cannot set {} of {whose}: `{}`", setting.key, tree.path.join(&path).display())
+            format!("cannot set {} of {}: `{}`", setting.key, whose(group), tree.path.join(&path).display())
         })
     }
 
@@ -240,6 +248,10 @@ impl PodCgroup {
         remove::trees(&self.trees, groups, deadline)?;
         self.plan.hierarchies.iter().try_for_each(leave_leaf)
     }
+}
+
+fn whose(group: &Group) -> String {
+    group.name.strip_prefix("app-").map_or("the pod".to_owned(), |app| format!("app `{app}`"))
 }
 
 /// A name below a group; the pod's own group has the empty name.

@@ -1,16 +1,19 @@
-//! The program that the kernel asks before a process of a group opens a device or makes a node of one
-//! (BPF_PROG_TYPE_CGROUP_DEVICE).
+//! What the processes of a group may do with devices: by a program that the kernel asks before one is opened or a node of
+//! it is made (BPF_PROG_TYPE_CGROUP_DEVICE), where there is a cgroup2 tree; by the list of v1's controller `devices`
+//! where there is none.
 //!
 //! [`program`] is pure: rules to instructions, which are compared with nothing but numbers and know no loop. A process
-//! is asked about by the programs of all groups above it, and each must agree. The program goes with its group, so that
-//! there is nothing to undo.
+//! is asked about by the programs of all groups above it, and each must agree. Program and list go with their group, so
+//! that there is nothing to undo.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::files;
 use crate::sys::bpf;
 use crate::value::Access;
 
@@ -37,6 +40,12 @@ pub enum Kind {
     Character,
 }
 
+impl Rule {
+    fn is_of_same(&self, other: &Self) -> bool {
+        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
+    }
+}
+
 impl fmt::Display for Rule {
     /// As v1's `devices.allow` has it: `c 1:3 rw`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,12 +61,69 @@ impl fmt::Display for Rule {
 ///
 /// # Errors
 /// The kernel does not take the program, or does not show it at the group afterwards.
-pub(super) fn allow(group: BorrowedFd<'_>, rules: &[Rule]) -> anyhow::Result<()> {
+pub(super) fn attach(group: BorrowedFd<'_>, rules: &[Rule]) -> anyhow::Result<()> {
     let program = bpf::load_device_program(&program(rules)).context("cannot load the filter of devices")?;
     bpf::attach(group, &program).context("cannot attach the filter of devices")?;
-    let count = bpf::attached(group).context("cannot look for the filter of devices")?;
+    let count = attached(group)?;
     ensure!(count == 1, "the group shows {count} filters of devices after one was attached");
     Ok(())
+}
+
+/// How many filters of devices a group of the cgroup2 tree has itself.
+///
+/// # Errors
+/// The kernel's.
+pub fn attached(group: BorrowedFd<'_>) -> anyhow::Result<u32> {
+    bpf::attached(group).context("cannot look for the filter of devices")
+}
+
+/// The same by the list of a group of v1's controller `devices`. The group has none below it yet.
+///
+/// # Errors
+/// The kernel's, such as EPERM for what a group above does not allow; or it shows something else afterwards.
+pub(super) fn list(group: BorrowedFd<'_>, rules: &[Rule]) -> anyhow::Result<()> {
+    const SHOWN: &str = "devices.list";
+    files::write(group, "devices.deny", "a").context("cannot write `a` to `devices.deny`")?;
+    for rule in rules {
+        let line = rule.to_string();
+        files::write(group, "devices.allow", &line)
+            .with_context(|| format!("cannot write `{line}` to `devices.allow`"))?;
+    }
+    let text = files::read(group, SHOWN).with_context(|| format!("cannot read `{SHOWN}`"))?;
+    let shown: BTreeSet<&str> = text.lines().collect();
+    let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    let expected: BTreeSet<&str> = rules.iter().map(String::as_str).collect();
+    ensure!(shown == expected, "`{SHOWN}` shows {shown:?}, expected {expected:?}");
+    Ok(())
+}
+
+/// One rule for each device: v1 makes one line of all that is said of a device.
+#[must_use]
+pub fn merged(rules: Vec<Rule>) -> Vec<Rule> {
+    let mut all: Vec<Rule> = Vec::new();
+    for rule in rules {
+        match all.iter_mut().find(|other| other.is_of_same(&rule)) {
+            Some(other) => other.access = other.access.with(rule.access),
+            None => all.push(rule),
+        }
+    }
+    all
+}
+
+/// What is left of the rules where others, of a group above, must agree. v1 takes no rule that is more than a group above
+/// allows; the programs of v2 ask each other anyway.
+#[must_use]
+pub fn within(rules: Vec<Rule>, outer: &[Rule]) -> Vec<Rule> {
+    let allowed = |rule: &Rule| {
+        let covers = |other: &&Rule| {
+            other.kind == rule.kind
+                && other.major == rule.major
+                && (other.minor.is_none() || other.minor == rule.minor)
+        };
+        outer.iter().filter(covers).fold(Access(0), |all, other| all.with(other.access))
+    };
+    let narrow = |rule: Rule| Rule { access: rule.access.and(allowed(&rule)), ..rule };
+    rules.into_iter().map(narrow).filter(|rule| rule.access != Access(0)).collect()
 }
 
 /// Where `struct bpf_cgroup_dev_ctx` has what (linux/bpf.h).
@@ -144,6 +210,23 @@ fn unless_equal(field: u8, number: u32, skip: i16) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_of_an_app_are_narrowed_to_those_of_the_pod() {
+        let rule = |minor, access| Rule { kind: Kind::Character, major: 10, minor, access };
+        let block = Rule { kind: Kind::Block, ..rule(Some(1), Access::ALL) };
+        let pod = merged(vec![
+            rule(Some(1), Access::READ),
+            rule(Some(1), Access::MAKE),
+            rule(Some(2), Access::MAKE),
+        ]);
+        assert_eq!(pod.iter().map(ToString::to_string).collect::<Vec<_>>(), ["c 10:1 rm", "c 10:2 m"]);
+        let app =
+            vec![rule(Some(1), Access::ALL), rule(Some(2), Access::READ), rule(Some(3), Access::ALL), block];
+        let left = within(app.clone(), &pod);
+        assert_eq!(left.iter().map(ToString::to_string).collect::<Vec<_>>(), ["c 10:1 rm"]);
+        assert_eq!(within(app, &[rule(None, Access::WRITE)]).len(), 2, "any minor of the pod covers each");
+    }
 
     /// What the kernel would answer, for the few instructions that there are.
     fn answer(code: &[u64], context: [u32; 3]) -> u32 {

@@ -321,11 +321,12 @@ impl<'a> Resolver<'a> {
         for index in 0..self.scopes.len() {
             let settings = self.settings(index, hierarchies);
             let name = self.scopes.get(index).map(|scope| scope.group.clone()).unwrap_or_default();
-            groups.push(Group { name, settings });
+            groups.push(Group { name, settings, devices: None });
             if index == 0 {
                 groups.push(Group {
                     name: SUPERVISOR.to_owned(),
                     settings: self.inherited_cpuset(hierarchies),
+                    devices: None,
                 });
             }
         }
@@ -358,7 +359,8 @@ fn join_v1(hierarchy: &Hierarchy) -> Joined {
 
 /// The order in which a process joins: a v1 cpuset first, so that it runs nowhere else while it joins the rest.
 fn rank(hierarchy: &Hierarchy) -> usize {
-    const ORDER: [&str; 8] = ["cpuset", "cpu", "cpuacct", "memory", "blkio", "hugetlb", "pids", "freezer"];
+    const ORDER: [&str; 9] =
+        ["cpuset", "cpu", "cpuacct", "memory", "blkio", "hugetlb", "pids", "freezer", "devices"];
     let place = |c: &String| ORDER.iter().position(|known| known == c);
     hierarchy.controllers.iter().filter_map(place).min().unwrap_or(ORDER.len())
 }

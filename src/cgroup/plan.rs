@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use podrun_abi::boot::CgroupView;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::devices::Rule;
+
 /// The groups of a pod in every hierarchy that it joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
@@ -62,12 +64,15 @@ pub enum Version {
 }
 
 /// One group, made below the pod's group in every joined hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Group {
     /// `""` for the pod's own, `supervisor`, `app-<name>`.
     pub name: String,
     /// Files to write, in this order.
     pub settings: Vec<Setting>,
+    /// All that may be done with devices in it and below; `None`: it filters nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<Rule>>,
 }
 
 /// One file of one group.

@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn plan(hierarchies: Vec<Joined>) -> CgroupPlan {
-        let groups = vec![Group { name: "app-web".into(), settings: Vec::new() }];
+        let groups = vec![Group { name: "app-web".into(), ..Group::default() }];
         CgroupPlan {
             pod_group: "podrun-1".into(),
             hierarchies,

@@ -44,6 +44,7 @@ pub(crate) fn spec(apps: Vec<AppSpec>) -> Spec {
             exit_policy: ExitPolicy::Essential,
             stop_timeout: Grace::Infinite,
             labels: BTreeMap::new(),
+            devices: None,
             limits: Limits::default(),
         },
         apps,

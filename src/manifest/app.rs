@@ -8,20 +8,20 @@ use std::time::Duration;
 use podrun_abi::boot::{RootMode, Success};
 use toml::de::DeValue;
 
+use super::devices::{self, Named};
 use super::order::Edge;
 use super::pod::{NUL, grace};
 use super::problem::Problem;
 use super::tree::{Item, Report, Table, ValueRules, type_words};
 use super::{isolators, keys, known, log, rules};
-use crate::spec::{AppSpec, Capabilities, DeviceSpec, Grace, IdOrName};
-use crate::value::{capability, device, identity, nearest, place, rlimit, signal};
+use crate::spec::{AppSpec, Capabilities, Grace, IdOrName};
+use crate::value::{capability, identity, nearest, place, rlimit, signal};
 
 const PATH: ValueRules = ValueRules::both(rules::PATH);
 const WORKDIR: ValueRules = ValueRules::new(rules::PATH, rules::WORKDIR);
 const COMMAND: ValueRules = ValueRules::both(rules::COMMAND);
 const IDENTITY: ValueRules = ValueRules::new(rules::IDENTITY_FORM, rules::IDENTITY_RANGE);
 const CAPABILITY: ValueRules = ValueRules::both(rules::CAPABILITY);
-const DEVICE: ValueRules = ValueRules::both(rules::DEVICE);
 const SIGNAL: ValueRules = ValueRules::both(rules::SIGNAL);
 const RLIMIT: ValueRules = ValueRules::new(rules::RLIMIT_FORM, rules::RLIMIT_RANGE);
 /// What an app can be waited for, and whether that works.
@@ -39,6 +39,8 @@ pub(super) struct App<'a> {
     pub edges: Vec<Edge>,
     /// The place of `stop-timeout`.
     pub stop_timeout: Option<Range<usize>>,
+    /// The devices that it may use.
+    pub devices: Option<Named>,
     /// The table of its isolators.
     pub isolators: Option<Table<'a>>,
 }
@@ -77,8 +79,10 @@ fn read_one<'a>(item: &Item<'a>, report: &mut Report) -> Option<App<'a>> {
     }
     let stop = table.item("stop-timeout");
     let edges = table.item("depends-on").map(|item| depends_on(&item, report)).unwrap_or_default();
+    let devices = table.item("devices").map(|item| devices::read(&item, report));
     let spec = AppSpec {
         name: item.key.to_owned(),
+        devices: devices.as_ref().map(|devices| devices.specs.clone()),
         stop_timeout: stop.as_ref().and_then(|item| grace(item, report)).unwrap_or(STOP_TIMEOUT),
         depends_on: names(edges.iter()),
         needs_ready: names(edges.iter().filter(|edge| edge.until_ready)),
@@ -87,7 +91,8 @@ fn read_one<'a>(item: &Item<'a>, report: &mut Report) -> Option<App<'a>> {
         log: log::read(&table, report),
         ..read_process(&table, report)
     };
-    Some(App { spec, edges, stop_timeout: stop.map(|item| item.span), isolators: table.table("isolators") })
+    let (stop_timeout, isolators) = (stop.map(|item| item.span), table.table("isolators"));
+    Some(App { spec, edges, stop_timeout, devices, isolators })
 }
 
 /// What belongs to the process itself; name, life cycle in time and limits are placeholders.
@@ -122,7 +127,7 @@ fn read_process(table: &Table, report: &mut Report) -> AppSpec {
         depends_on: Vec::new(),
         needs_ready: Vec::new(),
         ready_notify: false,
-        devices: item("devices").map(|i| devices(&i, report)),
+        devices: None,
         limits: crate::spec::Limits::default(),
         log: crate::spec::LogSpec::default(),
     }
@@ -305,19 +310,6 @@ fn rlimits(item: &Item, report: &mut Report) -> BTreeMap<u32, (u64, u64)> {
         limits.extend(resource.zip(value));
     }
     limits
-}
-
-fn devices(item: &Item, report: &mut Report) -> Vec<DeviceSpec> {
-    let mut devices: Vec<DeviceSpec> = Vec::new();
-    for element in item.elements(report) {
-        let Some((path, access)) = element.parsed(report, DEVICE, device::parse) else { continue };
-        if devices.iter().any(|other| other.path == path) {
-            report.add(element.problem(&rules::DEVICE, format!("{path} is there twice")));
-            continue;
-        }
-        devices.push(DeviceSpec { path: path.to_owned(), access });
-    }
-    devices
 }
 
 fn success(item: &Item, report: &mut Report) -> Vec<Success> {

@@ -124,6 +124,14 @@ fn pod(text: &mut String, pod: &PodSpec) {
     line(text, format_args!("exit-policy = {}", quoted(policy)));
     line(text, format_args!("stop-timeout = {}", time(pod.stop_timeout)));
     line(text, format_args!("labels = {}", table(&pod.labels)));
+    devices(text, pod.devices.as_deref());
+}
+
+fn devices(text: &mut String, named: Option<&[DeviceSpec]>) {
+    let Some(named) = named else { return line(text, format_args!("# devices: not set")) };
+    let device = |device: &DeviceSpec| quoted(&format!("{}:{}", device.path, device.access));
+    let devices: Vec<String> = named.iter().map(device).collect();
+    line(text, format_args!("devices = [{}]", devices.join(", ")));
 }
 
 fn app(text: &mut String, app: &AppSpec) {
@@ -142,14 +150,7 @@ fn app(text: &mut String, app: &AppSpec) {
     line(text, format_args!("env-file = [{}]", files.join(", ")));
     line(text, format_args!("workdir = {}", quoted(&app.workdir)));
     identity(text, app);
-    match &app.devices {
-        Some(devices) => {
-            let device = |device: &DeviceSpec| quoted(&format!("{}:{}", device.path, device.access));
-            let devices: Vec<String> = devices.iter().map(device).collect();
-            line(text, format_args!("devices = [{}]", devices.join(", ")));
-        }
-        None => line(text, format_args!("# devices: not set")),
-    }
+    devices(text, app.devices.as_deref());
     let rlimits = app.rlimits.iter().map(|(number, (soft, hard))| {
         format!("{} = {}", rlimit::name(*number), quoted(&format!("{}:{}", bound(*soft), bound(*hard))))
     });

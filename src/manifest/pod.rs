@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use podrun_abi::boot::ExitPolicy;
 
+use super::devices::{self, Named};
 use super::isolators;
 use super::problem::Problem;
 use super::rules;
@@ -26,6 +27,8 @@ pub(super) struct Pod<'a> {
     pub span: Range<usize>,
     /// The place of `stop-timeout`.
     pub stop_timeout: Option<Range<usize>>,
+    /// The devices that it may use.
+    pub devices: Option<Named>,
     /// The table of its isolators.
     pub isolators: Option<Table<'a>>,
 }
@@ -42,6 +45,7 @@ pub(super) fn read<'a>(root: &Table<'a>, report: &mut Report) -> Option<Pod<'a>>
     let name = table.required("name", report).and_then(|item| name(&item, report)).unwrap_or_default();
     let hostname = table.item("hostname").and_then(|item| hostname(&item, report));
     let stop = table.item("stop-timeout");
+    let devices = table.item("devices").map(|item| devices::read(&item, report));
     let spec = PodSpec {
         hostname: hostname.unwrap_or_else(|| name.clone()),
         name,
@@ -51,12 +55,14 @@ pub(super) fn read<'a>(root: &Table<'a>, report: &mut Report) -> Option<Pod<'a>>
             .unwrap_or(ExitPolicy::Essential),
         stop_timeout: stop.as_ref().and_then(|item| stop_timeout(item, report)).unwrap_or(Grace::Infinite),
         labels: table.item("labels").map(|item| labels(&item, report)).unwrap_or_default(),
+        devices: devices.as_ref().map(|devices| devices.specs.clone()),
         limits: isolators::read(&table, report),
     };
     Some(Pod {
         spec,
         span: table.span.clone(),
         stop_timeout: stop.map(|item| item.span),
+        devices,
         isolators: table.table("isolators"),
     })
 }

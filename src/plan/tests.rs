@@ -51,6 +51,7 @@ fn spec(apps: Vec<AppSpec>) -> Spec {
             exit_policy: ExitPolicy::Essential,
             stop_timeout: Grace::Limited(Duration::from_secs(15)),
             labels: BTreeMap::new(),
+            devices: None,
             limits: Limits::default(),
         },
         apps,

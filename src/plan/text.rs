@@ -101,6 +101,10 @@ fn write_settings(out: &mut String, plan: &Plan, group: &Group) -> fmt::Result {
         let file = format!("{}:{place}{}", joined.view.name, setting.file);
         writeln!(out, "  write      {file} = {}  ({})", setting.value, setting.key)?;
     }
+    if let Some(rules) = &group.devices {
+        let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        writeln!(out, "  devices    {}", rules.join(", "))?;
+    }
     Ok(())
 }
 
@@ -135,7 +139,7 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
         let target = if view.name.is_empty() { String::new() } else { format!("/{}", view.name) };
         writeln!(out, "  mount      /sys/fs/cgroup{target} ({}, read-only)", view.fstype)?;
     }
-    write_devices(out, app)?;
+    app.devices.iter().try_for_each(|node| writeln!(out, "  node       {}", node.path))?;
     let identity = &app.identity;
     writeln!(out, "  user       {}:{} groups {:?}", identity.uid, identity.gid, identity.groups)?;
     write_list(out, "bounding", &capabilities(identity.bounding))?;
@@ -169,13 +173,6 @@ fn write_app(out: &mut String, plan: &Plan, number: usize, app: &AppPlan) -> fmt
         Some(grace) => writeln!(out, "  stop       SIG{signal_name}, then kill after {}", time(grace)),
         None => writeln!(out, "  stop       SIG{signal_name}, and no kill"),
     }
-}
-
-fn write_devices(out: &mut String, app: &AppPlan) -> fmt::Result {
-    let Some(devices) = &app.devices else { return Ok(()) };
-    let rules: Vec<String> = devices.rules.iter().map(ToString::to_string).collect();
-    writeln!(out, "  devices    {}", rules.join(", "))?;
-    devices.nodes.iter().try_for_each(|node| writeln!(out, "  node       {}", node.path))
 }
 
 fn write_end(out: &mut String, plan: &Plan) -> fmt::Result {

@@ -13,6 +13,7 @@
 //! Then the groups below are made and stage1 is started as with the other driver, and the placeholder goes.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::dirs;
 use super::manager::{Manager, Told, UnitState, encoded, is_refusal};
 use super::units::{DESCRIPTION, Property, UnitPlan, Value};
+use crate::cgroup::devices;
 use crate::cgroup::hierarchy::membership;
 use crate::cgroup::plan::{CgroupPlan, Joined, Setting, Version};
 use crate::error::Note;
@@ -79,6 +81,7 @@ impl PodUnits {
         for setting in &self.plan.shown {
             verify_shown(&self.plan, &self.cgroup, setting)?;
         }
+        verify_filter(&self.plan, &self.cgroup)?;
         for joined in self.cgroup.hierarchies.iter().filter(|joined| joined.version == Version::V1) {
             if place(joined, pid)? != shown_path(joined) {
                 dirs::create(joined, &joined.parent)?;
@@ -343,6 +346,20 @@ fn verify_shown(plan: &UnitPlan, cgroup: &CgroupPlan, setting: &Setting) -> anyh
             setting.reads_back
         );
     }
+    Ok(())
+}
+
+/// systemd says nothing of a program that the kernel did not take.
+fn verify_filter(plan: &UnitPlan, cgroup: &CgroupPlan) -> anyhow::Result<()> {
+    let v2 = cgroup.hierarchies.iter().find(|joined| joined.version == Version::V2);
+    let Some(joined) = v2.filter(|_| plan.filters_devices()) else { return Ok(()) };
+    let path = joined.mount_point.join(&plan.slice_group);
+    let dir = fs::File::open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let (unit, path) = (&plan.slice, path.display());
+    ensure!(
+        devices::attached(dir.as_fd())? > 0,
+        "cannot set devices of the pod: systemd took the list for unit `{unit}`, and `{path}` shows no filter"
+    );
     Ok(())
 }
 

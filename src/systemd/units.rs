@@ -11,6 +11,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zbus::{Array, Variant};
 
+use crate::cgroup::devices::{Kind, Rule};
+use crate::cgroup::hierarchy::Mode;
 use crate::cgroup::limits::{Facts, LimitError};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::cgroup::plan::{CgroupPlan, NotEnforced, Setting, Version};
@@ -67,7 +69,37 @@ pub struct UnitPlan {
     pub stop_timeout_us: u64,
 }
 
+/// The property that says what may be done with devices.
+const DEVICE_ALLOW: &str = "DeviceAllow";
+
 impl UnitPlan {
+    /// Gives the slice the pod's filter of devices, where systemd makes programs of it: elsewhere it is that of the pod's
+    /// own group alone, which is there as well.
+    pub fn filter_devices(&mut self, cgroup: &CgroupPlan, manager: &ManagerFacts, mode: Mode) {
+        let Some(rules) = cgroup.groups.first().and_then(|group| group.devices.as_ref()) else { return };
+        let is_known = |name| manager.properties.contains(name);
+        if mode != Mode::Unified || !is_known("DevicePolicy") || !is_known(DEVICE_ALLOW) {
+            return;
+        }
+        let entry = |rule: &Rule| {
+            let name = if rule.kind == Kind::Block { "block" } else { "char" };
+            let device = match rule.minor {
+                // Found by its number, without looking for the node.
+                Some(minor) => format!("/dev/{name}/{}:{minor}", rule.major),
+                None => format!("{name}-{}", rule.major),
+            };
+            (device, rule.access.to_string())
+        };
+        self.properties.push(Property::new("DevicePolicy", Value::Text("strict".to_owned())));
+        let allowed = Value::Allowed(rules.iter().map(entry).collect());
+        self.properties.push(Property::new(DEVICE_ALLOW, allowed));
+    }
+
+    /// Whether the slice's group must show a filter of devices.
+    pub(super) fn filters_devices(&self) -> bool {
+        self.properties.iter().any(|property| property.name == DEVICE_ALLOW)
+    }
+
     /// A record is a file, and files can be wrong: units that are no pod's are not stopped.
     ///
     /// # Errors
@@ -123,6 +155,8 @@ pub enum Value {
     },
     /// `a(st)`: devices by their paths.
     Devices(Vec<(String, u64)>),
+    /// `a(ss)`: devices by their paths, and what may be done with each.
+    Allowed(Vec<(String, String)>),
 }
 
 impl Value {
@@ -137,6 +171,7 @@ impl Value {
             Self::Texts(texts) => texts.clone().into(),
             Self::Command { path, argv } => Array::from(vec![(path.as_str(), argv.clone(), false)]).into(),
             Self::Devices(devices) => devices.clone().into(),
+            Self::Allowed(devices) => devices.clone().into(),
         }
     }
 }
@@ -156,6 +191,10 @@ impl fmt::Display for Property {
             Value::Command { argv, .. } => write!(f, "{argv:?}"),
             Value::Devices(devices) => {
                 let words: Vec<String> = devices.iter().map(|(path, n)| format!("{path} {n}")).collect();
+                write!(f, "{}", words.join(", "))
+            }
+            Value::Allowed(devices) => {
+                let words: Vec<String> = devices.iter().map(|(path, may)| format!("{path} {may}")).collect();
                 write!(f, "{}", words.join(", "))
             }
         }
@@ -226,7 +265,7 @@ pub fn facts_in_scope(facts: &Facts, manager: &ManagerFacts, pod: &PodFacts<'_>)
         *unified = UnifiedFacts { own_group: group, own, root: GroupFacts::default() };
     }
     // In the hierarchy by which systemd of a legacy host tells what belongs to the scope.
-    facts.also_joined = vec!["name=systemd".to_owned()];
+    facts.also_joined.push("name=systemd".to_owned());
     facts
 }
 

@@ -299,3 +299,34 @@ fn weight_that_systemd_cannot_give_is_refused_or_told() {
     assert!(units.is_ok());
     assert_eq!(plan.not_enforced[0].key, "cpu-weight");
 }
+
+#[test]
+fn devices_of_the_pod_are_properties_where_systemd_makes_programs() {
+    let manager = |names: &str| {
+        let mut manager = manager();
+        manager.properties.extend(names.split_whitespace().map(str::to_owned));
+        manager
+    };
+    let rule = |kind, major, minor| Rule { kind, major, minor, access: crate::value::Access::READ };
+    let rules = vec![
+        rule(Kind::Character, 1, Some(7)),
+        rule(Kind::Character, 136, None),
+        rule(Kind::Block, 7, Some(0)),
+    ];
+    let (mut plan, units) = resolve(&unified(), &Limits::default());
+    let units = units.unwrap();
+    plan.groups[0].devices = Some(rules);
+    let table = [
+        ("DevicePolicy DeviceAllow", Mode::Unified, true),
+        ("DevicePolicy DeviceAllow", Mode::Hybrid, false),
+        ("DeviceAllow", Mode::Unified, false),
+    ];
+    for (names, mode, is_there) in table {
+        let mut units = units.clone();
+        units.filter_devices(&plan, &manager(names), mode);
+        assert_eq!(units.filters_devices(), is_there, "{names} {mode:?}");
+        let shown: Vec<String> = units.properties.iter().map(ToString::to_string).collect();
+        let all = "DeviceAllow=/dev/char/1:7 r, char-136 r, /dev/block/7:0 r";
+        assert_eq!(shown, if is_there { vec!["DevicePolicy=strict", all] } else { vec![] });
+    }
+}

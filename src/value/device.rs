@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Refusal, place, quoted};
 
+/// What is in every app's `/dev`, with its number. Its nodes are made inside.
+pub const EVERYBODYS: [(&str, u32, u32); 7] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+    ("/dev/ptmx", 5, 2),
+];
+
 /// What may be done with a device, in the kernel's bits (`BPF_DEVCG_ACC_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access(pub u8);
@@ -24,6 +35,18 @@ impl Access {
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// What both have.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether the other one has all of it.
+    #[must_use]
+    pub fn is_within(self, other: Self) -> bool {
+        self.and(other) == self
     }
 }
 

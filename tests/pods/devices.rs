@@ -1,6 +1,9 @@
 //! The devices of an app: what it may open, what it may make a node of, and what it finds in its `/dev`.
 
-use crate::harness::{Lab, app, below_systemd, pod, require};
+use std::ffi::CStr;
+use std::process::Command;
+
+use crate::harness::{Lab, Running, app, below_systemd, driver_name, pod, require, sys, text};
 
 /// Nodes of the first loop device, which nobody named, of the host's memory, and of what every app has.
 const MAKE: &str = "mknod /dev/made-loop 7 0 ; mknod-char /dev/made-mem 1 1 ; mknod-char /dev/made-zero 1 5";
@@ -11,9 +14,6 @@ fn keys(devices: &str) -> String {
 
 #[test]
 pub fn device_that_is_not_named_cannot_be_made_or_opened() {
-    if !require::cgroup2() {
-        return;
-    }
     let Some(lab) = Lab::open() else { return };
     let words = format!("{MAKE} ; open-for-write /dev/null /dev/full /dev/zero ; read /dev/null");
     let filtered = keys("devices = [\"/dev/full:r\"]\n");
@@ -35,9 +35,6 @@ pub fn device_that_is_not_named_cannot_be_made_or_opened() {
 /// One beside the usual.
 #[test]
 pub fn device_that_is_named_is_in_dev_and_can_be_used_as_said() {
-    if !require::cgroup2() {
-        return;
-    }
     let Some(lab) = Lab::open() else { return };
     let there = ["/dev/loop-control", "/dev/fuse", "/dev/rtc0", "/dev/hpet", "/dev/vda"];
     let Some(device) = there.into_iter().find(|path| std::path::Path::new(path).exists()) else {
@@ -65,9 +62,69 @@ pub fn device_that_is_not_there_is_refused_before_anything_starts() {
     assert!(lab.pod_dirs().is_empty());
 }
 
+/// One app has no list of its own, the other one that is wider; and nothing is wider after a reload of systemd.
+#[test]
+pub fn devices_of_the_pod_bind_all_of_its_apps() {
+    expect_bound_by_pod(&[]);
+}
+
+/// By the lists of v1's controller.
+#[test]
+fn devices_of_the_pod_bind_all_of_its_apps_without_cgroup2() {
+    if require::v1() && require::cgroup2() {
+        expect_bound_by_pod(&[c"/sys/fs/cgroup/unified"]);
+    }
+}
+
+/// With these mounts gone for podrun.
+fn expect_bound_by_pod(hidden: &[&CStr]) {
+    let Some(lab) = Lab::open() else { return };
+    let tries = format!("{MAKE} ; open-for-write /dev/full /dev/null");
+    let words = format!("{tries} ; say up ; wait-file /tmp/go 600 ; {tries} ; exit 0");
+    let own = |devices: &str| keys(&format!("rootfs-mode = \"writable\"\n{devices}"));
+    let apps = [app("none", &words, &own("")), app("wide", &words, &own("devices = [\"/dev/full:rw\"]\n"))];
+    let path = lab.manifest(&pod("one", "devices = [\"/dev/full:r\"]\n", &apps));
+    let mut command = lab.podrun(&["run", path.to_str().unwrap()]);
+    if !hidden.is_empty() {
+        sys::without_mounts(&mut command, hidden.iter().map(|&mount| mount.to_owned()).collect());
+    }
+    let running = Running::spawn(&mut command);
+    running.wait_for("none   | up");
+    running.wait_for("wide   | up");
+    if driver_name() == "systemd" {
+        if lab.is_unified() {
+            let shown = systemctl(&["show", "machine-one.slice", "-p", "DevicePolicy", "-p", "DeviceAllow"]);
+            assert!(shown.contains("DevicePolicy=strict\n"), "{shown}");
+            assert!(shown.contains("DeviceAllow=/dev/char/1:7 rm\n"), "{shown}");
+        }
+        systemctl(&["daemon-reload"]);
+    }
+    std::fs::write(lab.rootfs().join("tmp/go"), "").unwrap();
+    let ended = running.wait().expect_code(0);
+    for name in ["none", "wide"] {
+        let told = text::of_app(&ended.stdout, name);
+        for refused in ["mknod /dev/made-loop", "mknod /dev/made-mem", "open-for-write /dev/full"] {
+            assert_eq!(told.matches(&format!("{refused} EPERM")).count(), 2, "{name}: {refused}\n{ended}");
+        }
+        assert_eq!(told.matches("open-for-write /dev/null ok").count(), 2, "{ended}");
+        assert!(told.contains("mknod /dev/made-zero ok"), "{ended}");
+    }
+    ended.expect_stderr(&["W0372", "/dev/full (rw) is more than the pod's devices allow (r), which bind"]);
+}
+
+/// What it prints.
+fn systemctl(arguments: &[&str]) -> String {
+    Running::spawn(Command::new("systemctl").args(arguments)).wait().expect_code(0).stdout
+}
+
 mod below {
     #[test]
     fn device_that_is_not_named_cannot_be_made_or_opened() {
         super::below_systemd(super::device_that_is_not_named_cannot_be_made_or_opened);
+    }
+
+    #[test]
+    fn devices_of_the_pod_bind_all_of_its_apps() {
+        super::below_systemd(super::devices_of_the_pod_bind_all_of_its_apps);
     }
 }

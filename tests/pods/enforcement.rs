@@ -186,9 +186,6 @@ impl Disk {
 /// Past the cache, so that the writer itself waits.
 #[test]
 fn direct_writes_are_as_fast_as_io_max_says() {
-    if !require::cgroup2() {
-        return;
-    }
     let Some(lab) = Lab::open() else { return };
     let Some(disk) = Disk::make(&lab, 16 * MIB) else { return };
     let node = &disk.node;

@@ -346,7 +346,7 @@ fn record_that_leads_out_of_the_pods_group_is_refused() {
         not_enforced: Vec::new(),
     };
     remove_recorded(&good, soon(0)).unwrap();
-    let group = |name: &str| Group { name: name.into(), settings: Vec::new() };
+    let group = |name: &str| Group { name: name.into(), ..Group::default() };
     let bad = [
         CgroupPlan { pod_group: "user.slice".into(), ..good.clone() },
         CgroupPlan { pod_group: "podrun-/../x".into(), ..good.clone() },
@@ -589,7 +589,7 @@ fn launcher_in(lab: &Path) {
     let v2 = host::hierarchies().unwrap().v2.unwrap();
     let own = v2.own.clone().unwrap();
     assert!(lab.ends_with(&own));
-    let group = |name: &str| Group { name: name.into(), settings: Vec::new() };
+    let group = |name: &str| Group { name: name.into(), ..Group::default() };
     let hugetlb = vec!["hugetlb".to_owned()];
     let plan = Planned(CgroupPlan {
         pod_group: "podrun-1".into(),

@@ -37,6 +37,9 @@ pub static KEYS: &[Key] = &[
     key("pod.labels", TextTable, "{}", "{ tier = \"front\" }")
         .about("Words for people and scripts; podrun does not interpret them.")
         .rule("names of lower-case letters, digits, `.`, `_`, `/` and `-`"),
+    key("pod.devices", TextList, "not filtered; null, zero, full, random, urandom, tty and pts are there", "[\"/dev/fuse:rw\"]")
+        .about("The only devices that any app may use beside those of every app; which of them it has, its own list says.")
+        .rule("a path below /dev, then `:` and some of r, w and m; rw without them"),
     later("pod.slice", Text, "\"machine.slice\"", "\"machine.slice\"")
         .about("The systemd slice that the pod's own slice is in.")
         .rule("ends in `.slice`, no `/`"),
