@@ -49,6 +49,15 @@ pub fn unified() -> bool {
     there
 }
 
+/// The test is about huge pages: a controller of v1, or of a unified host.
+pub fn huge_pages() -> bool {
+    let there = hierarchies().iter().any(|hierarchy| hierarchy.is_unified() || hierarchy.has("hugetlb"));
+    if !there {
+        super::sys::tell("not here: this test is about a host that limits huge pages\n");
+    }
+    there
+}
+
 /// The test is about a host whose PID 1 is systemd.
 pub fn systemd() -> bool {
     let there = std::path::Path::new("/run/systemd/system").exists();
