@@ -31,6 +31,7 @@ mod look;
 mod machine;
 mod memory;
 mod notify;
+mod oom;
 mod orphans;
 mod pause;
 mod root;

@@ -189,12 +189,28 @@ pub fn churn(chains: u64) -> Outcome {
 
 /// So many beats, so many milliseconds apart; prints the longest time between two of them.
 pub fn heartbeat(interval_ms: u64, count: u64) -> Outcome {
+    let mut left = count;
+    beat(interval_ms, || {
+        left = left.saturating_sub(1);
+        left > 0
+    })
+}
+
+/// The same until a file is there.
+pub fn heartbeat_until(path: &str, interval_ms: u64) -> Outcome {
+    beat(interval_ms, || fs::symlink_metadata(path).is_err())
+}
+
+fn beat(interval_ms: u64, mut goes_on: impl FnMut() -> bool) -> Outcome {
     let mut longest = Duration::ZERO;
     let mut last = Instant::now();
-    for _ in 0..count {
+    loop {
         std::thread::sleep(Duration::from_millis(interval_ms));
         longest = longest.max(last.elapsed());
         last = Instant::now();
+        if !goes_on() {
+            break;
+        }
     }
     say(&format!("longest-gap-ms {}", longest.as_millis()));
     Ok(())

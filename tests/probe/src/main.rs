@@ -71,6 +71,7 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "children" => act::children(number(arguments, 0)),
         "churn" => act::churn(number(arguments, 0)),
         "heartbeat" => act::heartbeat(number(arguments, 0), number(arguments, 1)),
+        "heartbeat-until" => act::heartbeat_until(text(arguments, 0), number(arguments, 1)),
         "exit" => std::process::exit(i32::try_from(number(arguments, 0)).unwrap_or(255)),
         "kill-self" => act::kill_self(signal(arguments, 0)),
         "kill" => act::kill(i32::try_from(number(arguments, 0)).unwrap_or(0), signal(arguments, 1)),
