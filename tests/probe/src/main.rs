@@ -80,10 +80,8 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "mkdir" => act::mkdir(text(arguments, 0)),
         "umount" => act::umount(text(arguments, 0)),
         "remount-rw" => act::remount_rw(text(arguments, 0)),
-        "mknod" => act::mknod(text(arguments, 0), libc::S_IFBLK, number(arguments, 1), number(arguments, 2)),
-        "mknod-char" => {
-            act::mknod(text(arguments, 0), libc::S_IFCHR, number(arguments, 1), number(arguments, 2))
-        }
+        "mknod" => mknod(arguments, libc::S_IFBLK),
+        "mknod-char" => mknod(arguments, libc::S_IFCHR),
         "say" => act::print(arguments, &mut std::io::stdout()),
         "warn" => act::print(arguments, &mut std::io::stderr()),
         "flood" => act::flood(number(arguments, 0)),
@@ -105,6 +103,10 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
             Err(libc::EINVAL)
         }
     }
+}
+
+fn mknod(arguments: &[String], kind: libc::mode_t) -> Outcome {
+    act::mknod(text(arguments, 0), kind, number(arguments, 1), number(arguments, 2))
 }
 
 /// One line on standard output. Nobody reads it any more: nothing is left to do here, so the error is dropped.
