@@ -25,7 +25,7 @@ pub use host::{CompleteArgs, CompletionArgs, DoctorArgs, ManArgs, Shell, Version
 pub use manifests::{ExplainArgs, GenerateArgs, OverrideArgs, UnitKind};
 pub use pods::{
     CatArgs, GcArgs, InspectArgs, KillArgs, PauseArgs, PsArgs, RmArgs, StatsArgs, StatusArgs, StopArgs,
-    UnpauseArgs, WaitArgs,
+    TopArgs, UnpauseArgs, WaitArgs,
 };
 pub use records::{EventsArgs, LogsArgs};
 pub use run::RunArgs;
@@ -57,7 +57,7 @@ pub struct Cli {
 const COMMANDS: &str = "\
 Write manifests    check  explain  schema  plan  graph  generate
 Run pods           run  wait  pause  unpause  stop  kill
-Look at pods       ps  status  stats  events  logs  inspect  cat
+Look at pods       ps  status  stats  top  events  logs  inspect  cat
 Clean up           rm  gc
 This host          doctor  completion  version";
 
@@ -83,6 +83,7 @@ Look at pods:
   ps          List pods
   status      Say how a pod or one of its apps is
   stats       Show what pods and apps use, again and again
+  top         Watch what apps use, with their recent history
   events      Print what has happened to pods and apps
   logs        Print what the apps of a pod have written
   inspect     Print everything about a pod or an app as JSON
@@ -175,6 +176,8 @@ with Even Better TOML or tombi where it is.")]
     Status(StatusArgs),
     /// Show what pods and apps use, again and again
     Stats(StatsArgs),
+    /// Watch what apps use, with their recent history
+    Top(TopArgs),
     /// Print what has happened to pods and apps
     Events(EventsArgs),
     /// Print what the apps of a pod have written

@@ -16,6 +16,7 @@ mod inspect;
 mod kill;
 pub mod load;
 mod logs;
+mod looks;
 mod man;
 mod pause;
 mod plan;
@@ -26,6 +27,7 @@ mod schema;
 mod stats;
 mod status;
 mod stop;
+mod top;
 mod usage;
 mod version;
 mod wait;
@@ -62,6 +64,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Schema => schema::run(),
         Command::Ps(args) => ps::run(&root()?, args),
         Command::Stats(args) => stats::run(&root()?, args),
+        Command::Top(args) => top::run(&root()?, args),
         Command::Events(args) => events::run(&cli.globals, args),
         Command::Logs(args) => logs::run(&cli.globals, args),
         Command::Inspect(args) => inspect::run(&root()?, args),

@@ -39,6 +39,8 @@ pub struct Usage {
 pub struct Counters {
     /// For how long its quota held it up, in nanoseconds.
     pub throttled_ns: Option<u64>,
+    /// CPUs that its quota allows; `None`: there is none, or none is known.
+    pub cpus: Option<f64>,
     /// Bytes in swap.
     pub swap_bytes: Option<u64>,
     /// Bytes read from disks.
@@ -81,6 +83,10 @@ pub fn counters(plan: &CgroupPlan, group: &str) -> Counters {
             Version::V2 => keyed(&text, "throttled_usec")?.checked_mul(1000),
         }
     });
+    let cpus = place.with("cpu").and_then(|(version, dir)| match version {
+        Version::V1 => quota(&text(&dir, "cpu.cfs_quota_us")?, &text(&dir, "cpu.cfs_period_us")?),
+        Version::V2 => text(&dir, "cpu.max")?.split_once(' ').and_then(|(quota_us, us)| quota(quota_us, us)),
+    });
     let swap = place.with("memory").and_then(|(version, dir)| match version {
         Version::V1 => keyed(&text(&dir, "memory.stat")?, "total_swap"),
         Version::V2 => number(&dir, "memory.swap.current"),
@@ -94,11 +100,19 @@ pub fn counters(plan: &CgroupPlan, group: &str) -> Counters {
     };
     Counters {
         throttled_ns: throttled,
+        cpus,
         swap_bytes: swap,
         read_bytes: moved.map(|(read, _)| read),
         written_bytes: moved.map(|(_, written)| written),
         pressure: place.unified().map(|dir| Pressure::read(&dir)).unwrap_or_default(),
     }
+}
+
+/// v1 says `-1` where v2 says `max`.
+#[allow(clippy::cast_precision_loss, reason = "a ratio, of which a few digits are shown")]
+fn quota(quota_us: &str, period_us: &str) -> Option<f64> {
+    let (quota, period): (u64, u64) = (quota_us.trim().parse().ok()?, period_us.trim().parse().ok()?);
+    (period > 0).then(|| quota as f64 / period as f64)
 }
 
 /// Whether the processes of a group stand still.

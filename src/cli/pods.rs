@@ -97,6 +97,32 @@ pub struct StatsArgs {
     pub no_trunc: bool,
 }
 
+/// Watch what apps use, with their recent history
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podrun top
+  podrun top shop
+  podrun top --interval 500ms shop/api
+
+A row for each pod and app: CPU time of the last look and its history against the quota of `cpus`, memory and
+its history against `memory-max`, processes, and what it waited for most in the last 10 s. Below, the row that is
+selected. A wide terminal has more columns. `podrun stats` prints the same numbers for scripts.
+
+Keys:
+  q Esc Ctrl-C quit    Up Down k j select    s order by name, cpu or memory    space stand still")]
+pub struct TopArgs {
+    /// Names or ids; all pods that run
+    #[arg(value_name = "POD[/APP]")]
+    pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name, requires = "pods")]
+    pub apps: Vec<String>,
+    /// Time between two looks
+    #[arg(short, long, value_name = "DUR", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     match grace(text)? {
         Grace::Limited(time) if time >= Duration::from_millis(100) => Ok(time),

@@ -3,71 +3,30 @@
 //! A look reads the files of every group that is asked for; what is a share of time comes from two looks. Nothing is kept
 //! but the last one. What has gone meanwhile is left out.
 
-use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{addresses, check_app, not_running, usage};
-use crate::cgroup::limits::app_group;
+use super::looks::{Asked, Line, Look, lines, looks, subjects};
 use crate::cgroup::pressure::{Pressure, Stall};
-use crate::cgroup::stats::{self, Counters};
 use crate::cli::{StatsArgs, TextFormat};
 use crate::output::table::Table;
 use crate::output::{json_line, size, terminal_width, write_more};
-use crate::pod::Pod;
 use crate::pod::record::now_ms;
 use crate::pod::root::Root;
-use crate::pod::status::AppState;
 use crate::pod::status::json::{SCHEMA, UsageJson, rfc3339};
 
 /// Puts the cursor to the upper left corner and clears what is below.
 const CLEAR: &str = "\x1b[H\x1b[J";
-
-/// What is looked at: a pod, and which of its apps.
-struct Subject {
-    pod: Pod,
-    apps: Apps,
-}
-
-/// Which lines a pod has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Apps {
-    /// Its own alone.
-    None,
-    /// Its own and that of each app that runs.
-    All,
-    /// That of this app alone.
-    One(String),
-}
-
-/// One group, at one moment.
-struct Look {
-    pod: String,
-    id: String,
-    app: Option<String>,
-    at: Instant,
-    usage: UsageJson,
-    counters: Counters,
-}
-
-/// Two looks at one group.
-struct Line {
-    look: Look,
-    /// Time between the looks, CPU time used in it, and time held up; of the first look there is none.
-    span_ns: Option<u64>,
-    cpu_ns: Option<u64>,
-    throttled_ns: Option<u64>,
-}
 
 /// Shows what is used until nothing of it runs any more, or once.
 ///
 /// # Errors
 /// When there is no such pod or app, it does not run, or standard output cannot be written.
 pub fn run(root: &Root, args: &StatsArgs) -> Result<u8> {
-    let (first, failure) = subjects(root, args)?;
+    let asked = Asked { pods: &args.pods, apps: &args.apps_of_pods, with_apps: args.apps };
+    let (first, failure) = subjects(root, &asked)?;
     // Later on one that is not there has ended.
     if let Some(error) = failure {
         return Err(error);
@@ -75,7 +34,7 @@ pub fn run(root: &Root, args: &StatsArgs) -> Result<u8> {
     let mut last = looks(&first);
     loop {
         std::thread::sleep(args.interval);
-        let (subjects, failure) = subjects(root, args)?;
+        let (subjects, failure) = subjects(root, &asked)?;
         if subjects.is_empty() && failure.is_some() {
             return Ok(0);
         }
@@ -88,86 +47,7 @@ pub fn run(root: &Root, args: &StatsArgs) -> Result<u8> {
     }
 }
 
-/// Those that are named, or all that run; with why one that is named is not among them.
-fn subjects(root: &Root, args: &StatsArgs) -> Result<(Vec<Subject>, Option<anyhow::Error>)> {
-    if args.pods.is_empty() {
-        let apps = if args.apps { Apps::All } else { Apps::None };
-        let living = root.list()?.into_iter().filter(Pod::is_alive);
-        return Ok((living.map(|pod| Subject { pod, apps: apps.clone() }).collect(), None));
-    }
-    let mut subjects = Vec::new();
-    let mut failure = None;
-    for address in addresses(&args.pods, &args.apps_of_pods)? {
-        match subject(root, &address.pod, address.app) {
-            Ok(subject) => subjects.push(subject),
-            Err(error) => failure = Some(error),
-        }
-    }
-    Ok((subjects, failure))
-}
-
-fn subject(root: &Root, word: &str, app: Option<String>) -> Result<Subject> {
-    let pod = root.find(word)?;
-    if !pod.is_alive() {
-        return not_running(&pod)
-            .map_err(|error: anyhow::Error| error.context(format!("cannot look at pod `{word}`")));
-    }
-    let Some(app) = app else { return Ok(Subject { pod, apps: Apps::All }) };
-    check_app(&pod.status(), &app).map_err(|error| error.context(format!("cannot look at pod `{word}`")))?;
-    Ok(Subject { pod, apps: Apps::One(app) })
-}
-
-fn looks(subjects: &[Subject]) -> Vec<Look> {
-    subjects.iter().flat_map(looks_at).collect()
-}
-
-fn looks_at(Subject { pod, apps }: &Subject) -> Vec<Look> {
-    let Ok(plan) = pod.plan() else { return Vec::new() };
-    let look = |app: Option<String>| {
-        let group = app.as_deref().map(app_group).unwrap_or_default();
-        Look {
-            pod: pod.name().to_owned(),
-            id: pod.id().to_string(),
-            usage: usage::read(&plan.cgroup, app.as_deref()),
-            counters: stats::counters(&plan.cgroup, &group),
-            at: Instant::now(),
-            app,
-        }
-    };
-    let runs = |state: &AppState| matches!(state, AppState::Running { .. } | AppState::Stopping { .. });
-    let running = || pod.status().apps.into_iter().filter(|app| runs(&app.state)).map(|app| Some(app.name));
-    match apps {
-        Apps::None => vec![look(None)],
-        Apps::All => std::iter::once(None).chain(running()).map(look).collect(),
-        Apps::One(app) => vec![look(Some(app.clone()))],
-    }
-}
-
-fn lines(now: Vec<Look>, last: &[Look]) -> Vec<Line> {
-    let before: HashMap<(&str, Option<&str>), &Look> =
-        last.iter().map(|look| ((look.id.as_str(), look.app.as_deref()), look)).collect();
-    let line = |look: Look| {
-        let old = before.get(&(look.id.as_str(), look.app.as_deref()));
-        let moved = |new: Option<u64>, old: Option<u64>| new?.checked_sub(old?);
-        let span = old.map(|old| look.at.saturating_duration_since(old.at));
-        Line {
-            span_ns: span.and_then(|span| u64::try_from(span.as_nanos()).ok()),
-            cpu_ns: old.and_then(|old| moved(look.usage.cpu_used_ns, old.usage.cpu_used_ns)),
-            throttled_ns: old.and_then(|old| moved(look.counters.throttled_ns, old.counters.throttled_ns)),
-            look,
-        }
-    };
-    now.into_iter().map(line).collect()
-}
-
 impl Line {
-    /// Percent of the time between the looks.
-    #[allow(clippy::cast_precision_loss, reason = "a share, of which a few digits are shown")]
-    fn percent(&self, part_ns: Option<u64>) -> Option<f64> {
-        let span = self.span_ns.filter(|span| *span > 0)?;
-        Some(part_ns? as f64 * 100.0 / span as f64)
-    }
-
     fn json(&self) -> StatsJson {
         let Look { usage, counters, .. } = &self.look;
         StatsJson {
@@ -299,9 +179,10 @@ fn pressure(pressure: &Pressure) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::cgroup::stats::Counters;
 
     fn look(app: Option<&str>, at: Instant, cpu_ns: u64, counters: Counters) -> Look {
         let usage = UsageJson {

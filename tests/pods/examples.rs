@@ -56,6 +56,12 @@ fn script(line: &str) -> String {
     // Without a pod it goes on until Ctrl-C.
     let soon = "--until $(date -u -d '+1 second' +%FT%TZ)";
     let line = if line == "podrun events -f" { format!("{line} {soon}") } else { line };
+    // It wants a terminal, and a key to end.
+    let line = if line.starts_with("podrun top") {
+        format!("(sleep 0.5; printf q; sleep 5) | script -qec '{line}' /dev/null")
+    } else {
+        line
+    };
     let line = line.replace("> /", "> fs/").replace("--id-file /tmp/", "--id-file fs/tmp/");
     format!(
         "set -o pipefail\nmkdir -p fs/tmp fs/etc/{{bash_completion.d,fish/completions,systemd/system}}\n\
@@ -110,7 +116,8 @@ fn every_example_of_every_help_works() {
     write_manifests(&lab);
     let examples = examples();
     assert!(examples.len() > 50, "the examples were not found: {examples:?}");
-    let can_run = |line: &str| !line.contains("| jq ") || require::program("jq");
+    let has = |line: &str, word: &str, program: &str| !line.contains(word) || require::program(program);
+    let can_run = |line: &str| has(line, "| jq ", "jq") && has(line, "podrun top", "script");
     for (command, line) in examples.into_iter().filter(|(_, line)| can_run(line)) {
         prepare(&lab, &line);
         let ended = run_example(&lab, &line);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,19 @@ struct Terminal {
 impl Terminal {
     fn run(lab: &Lab, manifest: &str) -> Self {
         let path = lab.manifest(manifest);
+        Self::open(lab.podrun(&["run", path.to_str().unwrap()]))
+    }
+
+    /// One with 80 columns and 24 rows.
+    fn sized(lab: &Lab, arguments: &[&str]) -> Self {
+        let mut command = lab.command("sh");
+        command.args(["-c", "stty cols 80 rows 24; exec \"$@\"", "sh"]);
+        command.arg(crate::harness::bin_dir().join("podrun")).args(arguments);
+        Self::open(command)
+    }
+
+    fn open(mut command: Command) -> Self {
         let (window, inside) = sys::open_terminal();
-        let mut command = lab.podrun(&["run", path.to_str().unwrap()]);
         command.env_remove("NO_COLOR").env("TERM", "xterm");
         let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
         command.stdout(copy(&inside)).stderr(copy(&inside));
@@ -62,8 +73,12 @@ impl Terminal {
         }
     }
 
+    fn press(&mut self, key: &[u8]) {
+        self.window.write_all(key).unwrap();
+    }
+
     fn press_ctrl_c(&mut self) {
-        self.window.write_all(b"\x03").unwrap();
+        self.press(b"\x03");
     }
 
     /// The code, and everything that was shown.
@@ -241,4 +256,39 @@ fn sigusr1_shows_how_the_pod_is() {
     terminal.wait_for("podrun | app `api`: running");
     terminal.press_ctrl_c();
     assert_eq!(terminal.finish().0, 130);
+}
+
+/// It shows rows, hears keys, and leaves the terminal as it was, however it ends.
+#[test]
+fn top_takes_the_terminal_and_gives_it_back() {
+    const TAKEN: &str = "\x1b[?1049h";
+    const GIVEN_BACK: &str = "\x1b[?1049l";
+    let Some(lab) = Lab::open() else { return };
+    let running = lab.start(&pod("one", "", &[crate::harness::app("a", "say up ; on-term 0 ; pause", "")]));
+    running.wait_for("up");
+    for end in ["q", "\x03", "SIGTERM"] {
+        let mut terminal = Terminal::sized(&lab, &["top", "--interval", "100ms", "one"]);
+        terminal.wait_for(TAKEN);
+        terminal.wait_for("podrun top");
+        terminal.press(b"s");
+        // Only what has changed is drawn: of `one` the rest of `one/a`.
+        terminal.wait_for("/a");
+        if end == "SIGTERM" {
+            sys::kill(terminal.child.id().cast_signed(), libc::SIGTERM).unwrap();
+        } else {
+            terminal.press(end.as_bytes());
+        }
+        let (code, seen) = terminal.finish();
+        assert_eq!(code, 0, "{end:?}: {seen:?}");
+        assert!(seen.contains(GIVEN_BACK), "{end:?}: {seen:?}");
+    }
+    // With the pod it ends by itself.
+    let mut terminal = Terminal::sized(&lab, &["top", "--interval", "100ms", "one"]);
+    terminal.wait_for("podrun top");
+    running.signal(libc::SIGTERM);
+    running.wait();
+    let (code, seen) = terminal.finish();
+    assert_eq!((code, seen.contains(GIVEN_BACK)), (0, true), "{seen:?}");
+    let refused = lab.call(&["top"]).expect_code(1);
+    assert!(refused.stderr.contains("podrun stats"), "{refused}");
 }
