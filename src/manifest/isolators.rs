@@ -290,7 +290,8 @@ pub(super) mod together {
         }
     }
 
-    /// The kernel protects a group at most as far as its parent is protected (memory.min in cgroup-v2.rst).
+    /// The kernel protects a group at most as far as its parent is protected (memory.min in cgroup-v2.rst), unless it is
+    /// the parent's own limit that is reached.
     fn protection(pod: &Block, app: &Block, report: &mut Report) {
         let pairs = [
             ("memory-min", app.limits.memory_min, pod.limits.memory_min),
@@ -300,7 +301,8 @@ pub(super) mod together {
             let Some(item) = app.item(key).filter(|_| mine > Some(Ceiling::At(0)) && pods.is_none()) else {
                 continue;
             };
-            let message = format!("{key} of an app has no effect without {key} of the pod");
+            let message =
+                format!("{key} of an app holds against its siblings alone without {key} of the pod");
             let help = format!("add {key} = \"{}\" to [pod.isolators]", source(&item, report));
             report.add(item.problem(&rules::PROTECTION_UNUSED, message).help(help));
         }

@@ -65,7 +65,7 @@ rules! {
     MEMORY_SMALL "E0371" "memory-max is at least 1MiB.";
     ABOVE_POD "W0372" "An app's limit is not above the pod's, which binds anyway.";
     MIN_SUM "E0373" "What is guaranteed to all apps together fits into what the pod has.";
-    PROTECTION_UNUSED "W0374" "An app's protection from reclaim needs one of the pod: no group protects more than its parent.";
+    PROTECTION_UNUSED "W0374" "An app's protection from reclaim holds outside of the pod only as far as the pod has one too.";
     CPUSET_OUTSIDE "E0375" "An app's cpuset is part of the pod's.";
     CPU_PERIOD "E0380" "A period is from 1ms to 1s, and cpus gives at least 1ms and whole microseconds in it.";
     CPU_BURST "E0381" "A burst is not above what cpus gives in one period.";

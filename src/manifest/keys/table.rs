@@ -82,7 +82,7 @@ pub static KEYS: &[Key] = &[
         .files("", "memory.high", "MemoryHigh="),
     key("@.isolators.memory-low", Bytes, "0", "\"256MiB\"")
         .about("This much memory is not reclaimed while there is anything else to reclaim.")
-        .rule("not above memory-high; an app's needs one of the pod")
+        .rule("not above memory-high; outside of the pod an app's needs one of the pod")
         .files("", "memory.low", "MemoryLow="),
     key("@.isolators.memory-min", Bytes, "0", "\"64MiB\"")
         .about("This much memory is never reclaimed.")
