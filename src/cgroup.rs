@@ -6,6 +6,7 @@
 //! text form or a process's life.
 
 pub mod cgroupfs;
+pub mod change;
 pub mod devices;
 pub mod events;
 mod files;
@@ -16,3 +17,4 @@ pub mod plan;
 pub mod pressure;
 pub mod remove;
 pub mod stats;
+pub mod update;

@@ -19,6 +19,7 @@ pub mod manifests;
 pub mod pods;
 pub mod records;
 pub mod run;
+pub mod update;
 pub mod words;
 
 pub use host::{CompleteArgs, CompletionArgs, DoctorArgs, ManArgs, Shell, VersionArgs};
@@ -29,6 +30,7 @@ pub use pods::{
 };
 pub use records::{EventsArgs, LogsArgs};
 pub use run::RunArgs;
+pub use update::UpdateArgs;
 
 /// Run pods: a few apps that live and die together, under limits that are proven.
 #[derive(Debug, Parser)]
@@ -56,7 +58,7 @@ pub struct Cli {
 /// For `-h`: every command, on the screen that is there.
 const COMMANDS: &str = "\
 Write manifests    check  explain  schema  plan  graph  generate
-Run pods           run  wait  pause  unpause  stop  kill
+Run pods           run  wait  update  pause  unpause  stop  kill
 Look at pods       ps  status  stats  top  events  logs  inspect  cat
 Clean up           rm  gc
 This host          doctor  completion  version";
@@ -74,6 +76,7 @@ Write manifests:
 Run pods:
   run         Run a pod
   wait        Wait for the end of pods or apps, or until they are ready
+  update      Change limits of a pod or an app that runs
   pause       Let pods or apps stand still
   unpause     Let pods or apps go on that stand still
   stop        Stop pods or apps in order, and wait for their end
@@ -190,6 +193,8 @@ with Even Better TOML or tombi where it is.")]
     Wait(WaitArgs),
     /// Stop pods or apps in order, and wait for their end
     Stop(StopArgs),
+    /// Change limits of a pod or an app that runs
+    Update(UpdateArgs),
     /// Let pods or apps stand still
     Pause(PauseArgs),
     /// Let pods or apps go on that stand still

@@ -28,6 +28,7 @@ mod stats;
 mod status;
 mod stop;
 mod top;
+mod update;
 mod usage;
 mod version;
 mod wait;
@@ -77,6 +78,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Stop(args) => stop::run(&root()?, args),
         Command::Pause(args) => pause::pause(&root()?, args),
         Command::Unpause(args) => pause::unpause(&root()?, args),
+        Command::Update(args) => update::run(&root()?, cli.globals.color.stderr(), args),
         Command::Kill(args) => kill::run(&root()?, args),
         Command::Rm(args) => rm::run(&root()?, args),
         Command::Gc(args) => gc::run(&root()?, args),

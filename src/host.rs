@@ -35,7 +35,7 @@ use crate::passwd::Accounts;
 use crate::plan::output::JOURNAL;
 use crate::spec::{AppSpec, IdOrName, LogDriver, Spec};
 use crate::systemd::{self, ManagerFacts, ServiceFacts};
-pub use cgroup::hierarchies;
+pub use cgroup::{hierarchies, look_around};
 
 /// No passwd, group or env file of an honest root is larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;

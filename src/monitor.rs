@@ -118,6 +118,7 @@ pub fn run(
     read_records(&launched, &mut ending, sink, (teller, terms))?;
     wiring.drain(&launched.outputs, sink)?;
     sink.finish();
+    launched.cgroup.learn(|| teller.recorded_groups());
     finish(launched, &ending, signals)
 }
 

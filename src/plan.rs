@@ -5,6 +5,7 @@
 //! environment, every group and every file of the pod's cgroups. `launch` decides nothing any more. A plan is
 //! recorded in the pod directory before anything is created, so that `gc` needs nothing else.
 
+mod again;
 mod devices;
 mod environment;
 mod identity;
@@ -29,6 +30,7 @@ use crate::systemd::units::{self, PodFacts, UnitPlan};
 use crate::systemd::{ServicePlan, service};
 use environment::Around;
 
+pub use again::{Running, resolve_again};
 pub use output::{Output, Started};
 pub use sockets::{SocketPlan, StoredPlan};
 pub use text::render;

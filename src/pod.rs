@@ -4,6 +4,7 @@
 //! so. [`dir::PodDir`] is the launcher's side, [`Pod`] everybody else's. What a record says is believed only
 //! as far as it can be read, and never makes a living pod dead.
 
+pub mod change;
 pub mod client;
 pub mod dir;
 pub mod events;
@@ -156,6 +157,12 @@ impl Pod {
     pub fn manifest(&self) -> Result<String, Unreadable> {
         let bytes = record::read_bytes(&self.path.join(dir::MANIFEST))?;
         String::from_utf8(bytes).map_err(|_| Unreadable::Damaged("it is not UTF-8".into()))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn manifest_path(&self) -> PathBuf {
+        self.path.join(dir::MANIFEST)
     }
 
     /// Whose status it is.

@@ -7,6 +7,7 @@
 //! pod in a `.service`, for which nobody is asked, and [`notify`] says there how the pod is;
 //! [`unit_file`] writes such a unit (pure). [`transient`] has the launcher of `run -d` executed in a service.
 
+pub mod change;
 mod connection;
 mod dirs;
 mod job;

@@ -231,6 +231,18 @@ impl PodCgroup {
         remove::kill(&self.trees)
     }
 
+    /// A change of limits may have enabled more in the group above than this pod has begun with: the launcher cannot leave
+    /// its leaf before all of it is taken back. `recorded` is asked where there is a leaf.
+    pub fn learn(&mut self, recorded: impl FnOnce() -> Option<CgroupPlan>) {
+        if !self.plan.hierarchies.iter().any(|joined| joined.launcher_leaf.is_some()) {
+            return;
+        }
+        let Some(recorded) = recorded() else { return };
+        for (joined, recorded) in self.plan.hierarchies.iter_mut().zip(recorded.hierarchies) {
+            joined.enable_in_parent = recorded.enable_in_parent;
+        }
+    }
+
     /// Removes the apps' groups as far as nothing is in them: while stage1 is ending there is time for it.
     pub fn remove_apps(&self) {
         let gone = remove::empty_groups(&self.trees, self.plan.groups.iter().skip(FIRST_APP));
@@ -318,7 +330,7 @@ fn make_groups(tree: &Tree, groups: &[&Group]) -> anyhow::Result<()> {
 }
 
 /// Hands controllers down to the groups below, all in one write, and proves it.
-fn enable(dir: &OwnedFd, path: &std::path::Path, controllers: &[String]) -> anyhow::Result<()> {
+pub(super) fn enable(dir: &OwnedFd, path: &std::path::Path, controllers: &[String]) -> anyhow::Result<()> {
     const FILE: &str = "cgroup.subtree_control";
     if controllers.is_empty() {
         return Ok(());

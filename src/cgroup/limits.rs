@@ -6,6 +6,7 @@
 //! cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
 //! author's leave (`on-missing = "ignore"`) an entry of `not_enforced`. The values stand in [`values`].
 
+mod again;
 mod key;
 mod values;
 
@@ -20,6 +21,7 @@ use crate::cgroup::plan::{CgroupPlan, Group, Joined, NotEnforced, Version};
 use crate::spec::{Limits, OnMissing};
 use crate::value::NumberSet;
 
+pub use again::resolve_again;
 pub(crate) use key::{LIMITING, controller_of, name_on_v1, needs};
 
 /// The name of stage1's own group.

@@ -332,6 +332,17 @@ pub struct StopArgs {
     pub all: bool,
 }
 
+/// Pods, or apps of them
+#[derive(Debug, Args)]
+pub struct PodsArgs {
+    /// Names or ids
+    #[arg(value_name = "POD[/APP]", required = true)]
+    pub pods: Vec<Address>,
+    /// Their app, as POD/APP names it
+    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
+    pub apps: Vec<String>,
+}
+
 /// Let pods or apps stand still
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -344,12 +355,9 @@ Every process of the apps keeps its memory and gets no CPU time. It returns when
 still; when that takes too long they go on, and it is an error. `podrun stop` lets them go on first, and
 signals are heard afterwards. Connections stay open and nobody answers.")]
 pub struct PauseArgs {
-    /// Names or ids
-    #[arg(value_name = "POD[/APP]", required = true)]
-    pub pods: Vec<Address>,
-    /// Their app, as POD/APP names it
-    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
-    pub apps: Vec<String>,
+    /// Which.
+    #[command(flatten)]
+    pub of: PodsArgs,
 }
 
 /// Let pods or apps go on that stand still
@@ -359,12 +367,9 @@ Examples:
   podrun unpause shop
   podrun unpause shop/api")]
 pub struct UnpauseArgs {
-    /// Names or ids
-    #[arg(value_name = "POD[/APP]", required = true)]
-    pub pods: Vec<Address>,
-    /// Their app, as POD/APP names it
-    #[arg(short = 'c', long = "app", value_name = "APP", value_parser = app_name)]
-    pub apps: Vec<String>,
+    /// Which.
+    #[command(flatten)]
+    pub of: PodsArgs,
 }
 
 /// Kill a pod or an app at once, or send a signal

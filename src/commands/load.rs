@@ -111,10 +111,14 @@ pub fn manifest(path: &Path, overrides: Overrides, color: bool) -> anyhow::Resul
 /// [`Rendered`] for what this host cannot do.
 pub fn plan(loaded: &Loaded, request: &Request, driver: Driver, color: bool) -> anyhow::Result<Plan> {
     let host = host::probe(&loaded.spec, choice(driver))?;
-    plan::resolve(&loaded.spec, &host, request).map_err(|refusals| {
-        let problems: Vec<Problem> = refusals.into_iter().map(|r| problem(&loaded.source, r)).collect();
-        anyhow!(Rendered(render(&loaded.source, &problems, color)))
-    })
+    plan::resolve(&loaded.spec, &host, request).map_err(|refusals| refused(&loaded.source, refusals, color))
+}
+
+/// What this host cannot do, where it was asked for.
+#[must_use]
+pub fn refused(source: &Source, refusals: Vec<Refusal>, color: bool) -> anyhow::Error {
+    let problems: Vec<Problem> = refusals.into_iter().map(|refusal| problem(source, refusal)).collect();
+    anyhow!(Rendered(render(source, &problems, color)))
 }
 
 fn choice(driver: Driver) -> DriverChoice {
@@ -181,7 +185,8 @@ fn problems_on(
     problems
 }
 
-fn render(source: &Source, problems: &[Problem], color: bool) -> String {
+/// Problems as people read them; empty when there are none.
+pub fn render(source: &Source, problems: &[Problem], color: bool) -> String {
     if problems.is_empty() { String::new() } else { manifest::render_source(source, problems, color) }
 }
 

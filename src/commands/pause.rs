@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the command line makes no sense; what fails for one pod is told and counted.
 pub fn pause(root: &Root, args: &PauseArgs) -> Result<u8> {
-    Ok(try_all(addresses(&args.pods, &args.apps)?, |address| {
+    Ok(try_all(addresses(&args.of.pods, &args.of.apps)?, |address| {
         let subject = Subject::find(root, &address)?;
         let context = || format!("cannot pause {}", subject.shown());
         subject
@@ -48,7 +48,7 @@ pub fn pause(root: &Root, args: &PauseArgs) -> Result<u8> {
 /// # Errors
 /// As [`pause`].
 pub fn unpause(root: &Root, args: &UnpauseArgs) -> Result<u8> {
-    Ok(try_all(addresses(&args.pods, &args.apps)?, |address| {
+    Ok(try_all(addresses(&args.of.pods, &args.of.apps)?, |address| {
         let subject = Subject::find(root, &address)?;
         let told = subject.check().and_then(|()| subject.tell(Command::Unpause { apps: subject.apps() }));
         told.and_then(|()| subject.await_state(Frozen::Not))

@@ -14,6 +14,7 @@ use super::{disk, read_bounded};
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::cgroup::limits::{CpusetFacts, Disk, Facts, LIMITING, controller_of, name_on_v1, needs};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
+use crate::cgroup::plan::{CgroupPlan, Version};
 use crate::spec::{Limits, Spec};
 use crate::sys::{detach, xattr};
 use crate::value::{CpuWeight, NumberSet};
@@ -28,22 +29,60 @@ pub fn hierarchies() -> anyhow::Result<Hierarchies> {
 }
 
 pub(super) fn look(spec: &Spec) -> anyhow::Result<Facts> {
-    let limits: Vec<&Limits> =
-        std::iter::once(&spec.pod.limits).chain(spec.apps.iter().map(|app| &app.limits)).collect();
     let hierarchies = hierarchies()?;
-    let unified = hierarchies.v2.as_ref().map(|v2| unified(v2, &hierarchies, &limits));
+    let limits = every_limit(spec);
     let cpuset = cpuset(&hierarchies, &limits);
-    let absent_files = absent_files(&hierarchies, unified.as_ref(), &limits);
-    Ok(Facts {
-        huge_pages: huge_pages(&limits),
-        disks: disks(&limits),
+    Ok(look_in(hierarchies, &limits, cpuset))
+}
+
+/// The same with the eyes of a pod that runs: the group that its own is in, in each hierarchy that it has joined, stands
+/// in place of ours. `bound`: the group on cgroup2 whose CPUs the pod may choose from, where its own is further below.
+///
+/// # Errors
+/// `/proc/self` cannot be read.
+pub fn look_around(spec: &Spec, pod: &CgroupPlan, bound: Option<&str>) -> anyhow::Result<Facts> {
+    let mut seen = hierarchies()?;
+    for joined in &pod.hierarchies {
+        let is_it = |hierarchy: &&mut Hierarchy| match joined.version {
+            Version::V1 => hierarchy.controllers == joined.controllers,
+            Version::V2 => hierarchy.version == Version::V2,
+        };
+        if let Some(hierarchy) = seen.v1.iter_mut().chain(&mut seen.v2).find(is_it) {
+            hierarchy.own = Some(joined.parent.clone());
+        }
+    }
+    let limits = every_limit(spec);
+    let mut outer = seen.clone();
+    if let (Some(v2), Some(bound)) = (&mut outer.v2, bound) {
+        v2.own = Some(bound.to_owned());
+    }
+    let cpuset = every_cpu(&outer);
+    let mut facts = look_in(seen, &limits, cpuset);
+    let group = pod.hierarchies.iter().find(|joined| joined.version == Version::V2);
+    if let (Some(unified), Some(joined)) = (&mut facts.unified, group) {
+        let procs = joined.mount_point.join(&joined.parent).join("cgroup.procs");
+        unified.own.alone = read_bounded(&procs).is_ok_and(|text| text.is_empty());
+    }
+    Ok(facts)
+}
+
+fn every_limit(spec: &Spec) -> Vec<&Limits> {
+    std::iter::once(&spec.pod.limits).chain(spec.apps.iter().map(|app| &app.limits)).collect()
+}
+
+fn look_in(hierarchies: Hierarchies, limits: &[&Limits], cpuset: Result<CpusetFacts, String>) -> Facts {
+    let unified = hierarchies.v2.as_ref().map(|v2| unified(v2, &hierarchies, limits));
+    let absent_files = absent_files(&hierarchies, unified.as_ref(), limits);
+    Facts {
+        huge_pages: huge_pages(limits),
+        disks: disks(limits),
         page_size: page_size(),
         also_joined: Vec::new(),
         cpuset,
         absent_files,
         unified,
         hierarchies,
-    })
+    }
 }
 
 fn page_size() -> u64 {
@@ -143,6 +182,11 @@ fn cpuset(hierarchies: &Hierarchies, limits: &[&Limits]) -> Result<CpusetFacts, 
     if !needs("cpuset", limits) && v1.is_none_or(|h| h.controllers.len() == 1) {
         return Err("the CPUs of the launcher's group were not looked for".to_owned());
     }
+    every_cpu(hierarchies)
+}
+
+fn every_cpu(hierarchies: &Hierarchies) -> Result<CpusetFacts, String> {
+    let v1 = hierarchies.v1_with("cpuset");
     let set = |name: &str| match (v1, &hierarchies.v2) {
         (Some(v1), _) => read_set(&own_dir(v1)?.join(v1.cpuset_file(name))),
         (None, Some(v2)) => effective(v2, name),

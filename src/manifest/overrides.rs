@@ -1,4 +1,5 @@
-//! What the command line changes in a manifest: `--set`, `--env-file`, `-e`, `--name`, `--only`.
+//! What the command line changes in a manifest: `--set`, `--env-file`, `-e`, `--name`, `--only`, and the changes of
+//! `podrun update`.
 //!
 //! A change is made to the parsed tree before anything is checked, so that a value is held to the same rules
 //! wherever it was written. What was typed stands behind the manifest in one text (see [`super::source`]), so a
@@ -38,6 +39,8 @@ pub enum Change {
     Env(String, Option<String>),
     /// `--name NAME`.
     Name(String),
+    /// `KEY=VALUE` of `podrun update`: an isolator of an app, or of the pod. Without a value it is taken away.
+    Isolator(Option<String>, String),
 }
 
 impl Change {
@@ -48,6 +51,7 @@ impl Change {
             Self::EnvFile(typed, _) => ("--env-file ", typed),
             Self::Env(typed, _) => ("-e ", typed),
             Self::Name(typed) => ("--name ", typed),
+            Self::Isolator(_, typed) => ("", typed),
         }
     }
 }
@@ -66,6 +70,17 @@ impl Overrides {
             format!("{flag}{typed}")
         });
         changes.chain(self.only.iter().map(|app| format!("--only {app}"))).collect()
+    }
+
+    /// The same for who does not see to which app they belong.
+    pub(super) fn explained(&self) -> Vec<String> {
+        let owner = |change: Option<&Change>| match change {
+            Some(Change::Isolator(Some(app), _)) => format!("app.{app}.isolators."),
+            Some(Change::Isolator(None, _)) => "pod.isolators.".to_owned(),
+            _ => String::new(),
+        };
+        let lines = self.lines().into_iter().enumerate();
+        lines.map(|(index, line)| owner(self.changes.get(index)) + &line).collect()
     }
 
     /// Makes the changes. `at` is where the first line begins in the report's text.
@@ -88,6 +103,7 @@ impl Overrides {
                 }
                 Change::Env(_, own) => env(typed_at, (typed, own.as_deref()), tree, report),
                 Change::Name(name) => set_name(typed_at, name, tree),
+                Change::Isolator(app, _) => isolator(typed_at, (app.as_deref(), typed), tree, report),
             }
             at = typed_at + typed.len() + 1;
         }
@@ -138,6 +154,52 @@ fn set<'a>(at: usize, typed: &'a str, tree: &mut DeTable<'a>, report: &mut Repor
     if let Some(problem) = put(&parts, &spans, value, tree) {
         report.add(problem);
     }
+}
+
+/// Whether it is a path of keys with an `=` and maybe a value behind it.
+#[must_use]
+pub fn is_change(typed: &str) -> bool {
+    path_of(typed).is_some_and(|(_, end)| typed[end..].starts_with('='))
+}
+
+/// What nobody has typed has the place of what was typed behind it.
+fn isolator<'a>(
+    at: usize,
+    (app, typed): (Option<&'a str>, &'a str),
+    tree: &mut DeTable<'a>,
+    report: &mut Report<'a>,
+) {
+    let Some((ranges, end)) = path_of(typed).filter(|_| is_change(typed)) else {
+        let problem = Problem::new(&rules::SET_FORM, "", at..at + typed.len(), "a change is KEY=VALUE");
+        report.add(problem.help("for example: memory-max=1GiB, or memory-max= to take it away"));
+        return;
+    };
+    let above = app.map_or_else(|| vec!["pod", "isolators"], |app| vec!["app", app, "isolators"]);
+    let own = ranges.iter().map(|range| typed[range.clone()].trim_matches(['"', '\'']));
+    let parts: Vec<&'a str> = above.iter().copied().chain(own).collect();
+    let unseen = above.iter().map(|_| at..at);
+    let spans: Vec<Range<usize>> =
+        unseen.chain(ranges.iter().map(|range| at + range.start..at + range.end)).collect();
+    let text = &typed[end + 1..];
+    // A key that does not exist is told, whatever was to become of it.
+    if text.is_empty() && keys::look_up(&parts) != Lookup::Unknown {
+        remove(&parts, tree);
+        return;
+    }
+    if let Some(problem) = put(&parts, &spans, value(at + end + 1, text, &parts), tree) {
+        report.add(problem);
+    }
+}
+
+/// Takes what is at a path away, if anything is.
+fn remove(parts: &[&str], tree: &mut DeTable) {
+    let Some((last, way)) = parts.split_last() else { return };
+    let mut table = tree;
+    for part in way {
+        let Some(DeValue::Table(inner)) = table.get_mut(*part).map(Spanned::get_mut) else { return };
+        table = inner;
+    }
+    table.remove(*last);
 }
 
 /// Whole apps are not made on the command line: their name would be a slip.

@@ -210,7 +210,7 @@ impl Source {
             return self.manifest().to_owned();
         }
         let mut out = format!("# {} with what the command line has changed:\n", self.name.escape_debug());
-        for line in self.overrides.lines() {
+        for line in self.overrides.explained() {
             out.push_str(&format!("#   {}\n", line.escape_debug()));
         }
         if let Some(mut tree) = self.tree(&mut self.report()) {
@@ -352,6 +352,52 @@ essential = false
         assert_eq!(api.env["PORT"], "8080");
         assert_eq!(spec.pod.labels["a/b"], "true");
         assert_eq!(api.workdir, "/srv");
+    }
+
+    fn isolator(app: Option<&str>, typed: &str) -> Change {
+        Change::Isolator(app.map(str::to_owned), typed.to_owned())
+    }
+
+    #[test]
+    fn isolators_are_set_and_taken_away_and_what_comes_of_it_means_the_same() {
+        let changes = vec![
+            isolator(None, "memory-max="),
+            isolator(None, "cpuset-mems="),
+            isolator(Some("api"), "memory-max=512MiB"),
+            isolator(Some("api"), r#"io-max."/srv/a.b".rbps=1MiB"#),
+            isolator(Some("db"), "cpuset=0-1"),
+            isolator(Some("db"), "unified.\"memory.swap.high\"=4096"),
+        ];
+        let (spec, merged) = (spec(changes.clone()), source(changes).merged());
+        let (pod, api, db) = (&spec.pod.limits, &spec.apps[0].limits, &spec.apps[1].limits);
+        assert_eq!((pod.memory_max, api.memory_max), (None, Some(Ceiling::At(512 << 20))));
+        assert_eq!(api.io_max[std::path::Path::new("/srv/a.b")].rbps, Some(Ceiling::At(1 << 20)));
+        assert_eq!(db.cpuset.as_ref().map(ToString::to_string).as_deref(), Some("0-1"));
+        assert_eq!(db.unified["memory.swap.high"], "4096");
+        assert!(merged.contains("#   pod.isolators.memory-max=\n"), "{merged}");
+        assert!(merged.contains("#   app.api.isolators.memory-max=512MiB\n"), "{merged}");
+        assert_eq!(super::super::read(&merged).spec, Some(spec), "{merged}");
+    }
+
+    #[test]
+    fn isolator_that_is_unknown_or_has_no_form_is_told_where_it_was_typed() {
+        let table = [
+            (
+                Some("api"),
+                "memory-mx=",
+                "unknown key `memory-mx` in [app.api.isolators]; did you mean `memory-max`?",
+            ),
+            (None, "memory-max", "a change is KEY=VALUE"),
+            (Some("api"), "memory-max.x=1", "memory-max"),
+            (None, "memory-max=5", "memory-max (5) is less than 1MiB"),
+        ];
+        for (app, typed, words) in table {
+            let source = source(vec![isolator(app, "cpus=1"), isolator(app, typed)]);
+            let read = source.read();
+            let told = render_source(&source, &read.problems, false);
+            assert!(read.spec.is_none() && told.contains(words), "{told}");
+            assert!(told.contains("command line:2:"), "{told}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::Verdict;
 use super::journal::Journal;
 use super::notices::Notices;
 use super::sink::Sink;
+use crate::cgroup::plan::CgroupPlan;
 use crate::pod::dir::PodDir;
 use crate::pod::status::{Phase, Status};
 
@@ -239,6 +240,11 @@ impl<'a> Teller<'a> {
     pub fn write_status(&mut self) {
         self.behind_since = None;
         let _ = self.dir.write_status(&self.status);
+    }
+
+    /// The groups as they are recorded by now.
+    pub(super) fn recorded_groups(&self) -> Option<CgroupPlan> {
+        self.dir.recorded_groups()
     }
 
     /// Somebody wants to know how the pod is.

@@ -18,12 +18,14 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use podrun_abi::event::{Event, Record};
 
+use super::plan::PlanRecord;
 use super::record::{self, PodRecord, Process};
 use super::root::EMBRYO;
 pub use super::root::Root;
 use super::status::Status;
 use super::status::json::Identity;
 use super::{PodId, gc};
+use crate::cgroup::plan::CgroupPlan;
 
 /// The pod's life.
 pub(super) const LOCK: &str = "lock";
@@ -39,6 +41,8 @@ pub(crate) const EVENTS: &str = "events.jsonl";
 pub(super) const STATUS: &str = "status.json";
 /// The listening socket.
 pub(super) const CONTROL: &str = "control";
+/// Who changes limits holds it; made by the first of them.
+pub(super) const CHANGE: &str = "change.lock";
 /// What the apps wrote, when nobody was there to read it.
 pub(super) const LOG: &str = "log";
 
@@ -128,6 +132,13 @@ impl PodDir {
     /// When the disk is full.
     pub fn write_plan(&self, json: &[u8]) -> Result<()> {
         record::write_whole(&self.path, PLAN, json)
+    }
+
+    /// The groups as they are recorded by now; `None`: that cannot be read.
+    #[must_use]
+    pub fn recorded_groups(&self) -> Option<CgroupPlan> {
+        let bytes = record::read_bytes(&self.path.join(PLAN)).ok()?;
+        record::parse::<PlanRecord>(&bytes).ok().map(|plan| plan.cgroup)
     }
 
     /// Replaces `status.json`, a convenience for scripts: podrun itself reads `events.jsonl`.

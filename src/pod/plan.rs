@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::cgroup::change::Spot;
 use crate::cgroup::plan::CgroupPlan;
 use crate::plan::{Output, SocketPlan};
 use crate::systemd::{ServicePlan, UnitPlan};
@@ -21,6 +22,9 @@ pub struct PlanRecord {
     /// The service that it was.
     #[serde(default)]
     pub service: Option<ServicePlan>,
+    /// Files that a change of limits has begun to write, or was about to: when it was killed they may show anything.
+    #[serde(default)]
+    pub unsettled: Vec<Unsettled>,
     /// How long the ordered stop may take; `None`: for ever.
     pub stop_timeout_ms: Option<u64>,
     /// Words for people and scripts.
@@ -31,6 +35,16 @@ pub struct PlanRecord {
     /// The sockets that apps have got.
     #[serde(default)]
     pub sockets: Vec<SocketPlan>,
+}
+
+/// A file that may show anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// Where.
+    #[serde(flatten)]
+    pub spot: Spot,
+    /// The manifest's key that it is written for.
+    pub key: String,
 }
 
 /// One app of the plan.

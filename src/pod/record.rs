@@ -168,7 +168,8 @@ pub fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Unreadable
 /// When the disk is full or the directory is gone; the old file is as it was.
 pub fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let target = directory.join(name);
-    // Only the pod's one launcher and `gc` under the directory's lock write here, so a pid is unique enough.
+    // Only the pod's one launcher, whoever holds the lock of its changes, and `gc` under the directory's lock write here, so
+    // a pid is unique enough.
     let temporary = directory.join(format!(".{name}.{}", std::process::id()));
     write_new(&temporary, bytes)
         .and_then(|()| std::fs::rename(&temporary, &target))

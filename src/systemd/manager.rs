@@ -255,6 +255,20 @@ impl Manager {
         Ok(())
     }
 
+    /// Sets properties of a unit until it goes, and waits until systemd has written what follows from them: it does so
+    /// before it reads the next message.
+    ///
+    /// # Errors
+    /// [`Refused`] in the chain when systemd answered with an error.
+    pub(super) fn set_properties(
+        &mut self,
+        unit: &str,
+        properties: &[(&str, Variant<'_>)],
+    ) -> anyhow::Result<()> {
+        self.call(manager("SetUnitProperties"), &(unit, true, properties))?;
+        self.version_and_root().map(drop)
+    }
+
     /// Asks for a stop and does not wait for it. A unit that is not there is fine.
     pub(super) fn stop(&mut self, unit: &str) -> anyhow::Result<()> {
         self.lenient("StopUnit", &(unit, "replace"), unit)

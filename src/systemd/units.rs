@@ -24,7 +24,7 @@ pub const PAYLOAD: &str = "payload";
 /// From there to the slice, which has the pod's limits.
 pub const FROM_PAYLOAD_TO_SLICE: &str = "../..";
 /// Without a limit, in systemd's numbers.
-const INFINITY: u64 = u64::MAX;
+pub(super) const INFINITY: u64 = u64::MAX;
 /// systemd keeps a quota as a percentage without decimals (up to version 255, with two of them since): what is finer
 /// is lost at the next daemon-reload.
 const QUOTA_STEP_US: u64 = 10_000;
@@ -202,6 +202,12 @@ impl fmt::Display for Property {
 }
 
 impl Property {
+    /// Whether it is of the filter of devices, which stays as long as the pod runs.
+    #[must_use]
+    pub fn is_of_devices(&self) -> bool {
+        self.name == "DevicePolicy" || self.name == DEVICE_ALLOW
+    }
+
     pub(super) fn new(name: &str, value: Value) -> Self {
         Self { name: name.to_owned(), value }
     }
@@ -450,7 +456,7 @@ fn io_max(settings: &[Setting]) -> Option<Expressed> {
 }
 
 /// Bit `i % 8` of byte `i / 8` is CPU `i`.
-fn mask(set: &NumberSet) -> Vec<u8> {
+pub(super) fn mask(set: &NumberSet) -> Vec<u8> {
     let mut bytes = Vec::new();
     for &number in &set.0 {
         let at = number as usize / 8;

@@ -34,11 +34,12 @@ fn examples() -> Vec<(String, String)> {
 
 fn write_manifests(lab: &Lab) {
     let short = [app("api", "say one ; sleep 1 ; exit 0", "depends-on = [\"db\"]"), app("db", "exit 0", "")];
+    let limits = "labels = { tier = \"front\" }\nisolators.cpus = 2\nisolators.pids-max = 900";
     let long = [app("api", UP, "depends-on = [\"db\"]"), app("db", UP, "")];
     let tests = [app("server", UP, ""), app("tests", "exit 0", "depends-on = [\"server\"]")];
     let texts = [
         ("shop.toml", pod("shop", "", &short)),
-        ("long.toml", pod("shop", "labels = { tier = \"front\" }", &long)),
+        ("long.toml", pod("shop", limits, &long)),
         ("hello.toml", pod("hello", "", &[app("hello", "say hello", "")])),
         ("job.toml", pod("job", "", &[app("job", "sleep 0.2 ; exit 0", "")])),
         ("ci.toml", pod("ci", "", &tests)),

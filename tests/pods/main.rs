@@ -44,3 +44,4 @@ mod systemd;
 mod systemd_fails;
 mod terminal;
 mod unified;
+mod update;

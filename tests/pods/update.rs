@@ -1,0 +1,309 @@
+//! Limits that change while the pod runs: what is asked for is in the kernel then, or everything is as it was.
+
+mod walk;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use podrun_abi::event::Event;
+
+use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, wait_until};
+
+const UP: &str = "on-term 0 ; say up ; pause";
+/// Of the pod, so that it is in the hierarchies of v1 that are needed.
+const KEYS: &str = "[pod.isolators]\nmemory-max = \"256MiB\"\ncpus = 1\npids-max = 90\ncpu-weight = 100\n";
+const OWN: &str = "isolators.memory-max = \"64MiB\"\nisolators.cpus = 0.5\n";
+
+fn start(lab: &Lab) -> Running {
+    let running = lab.start(&pod("one", KEYS, &[app("a", UP, OWN), app("b", UP, "")]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    running
+}
+
+fn end(running: Running) {
+    running.signal(libc::SIGTERM);
+    running.wait_within(far()).expect_code(0);
+}
+
+/// What the kernel shows in every file that a limit of the pod is in.
+fn shown(lab: &Lab) -> BTreeMap<String, String> {
+    let mut inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
+    let limits = inspected["limits"].take();
+    let files = limits.as_array().expect("limits").iter().map(|limit| {
+        let text = |key: &str| limit[key].as_str().unwrap_or_default().to_owned();
+        (text("file"), text("kernel"))
+    });
+    let slices = files.collect::<BTreeMap<_, _>>();
+    let files = ["memory.max", "memory.limit_in_bytes", "cpu.max", "cpu.cfs_quota_us", "pids.max"];
+    let dirs = ["memory", "cpu", "pids"].map(|controller| lab.pod_group(controller, ""));
+    let above =
+        dirs.iter().map(|dir| if driver_name() == "systemd" { dir.join("../..") } else { dir.clone() });
+    let read = |path: std::path::PathBuf| {
+        Some((path.display().to_string(), std::fs::read_to_string(&path).ok()?.trim_end().to_owned()))
+    };
+    let own = above.flat_map(|dir| files.map(|file| dir.join(file))).filter_map(read);
+    slices.into_iter().chain(own.collect::<Vec<_>>()).collect()
+}
+
+/// The pod's own limit, where its driver has it.
+#[track_caller]
+fn limit_of_pod(lab: &Lab, key: &str) -> String {
+    lab.limit(if driver_name() == "systemd" { "../.." } else { "" }, key)
+}
+
+/// As [`Lab::limit`] tells it of both versions.
+fn quota(thousandths: u64) -> String {
+    format!("{} 100000", thousandths * 100)
+}
+
+#[test]
+pub fn limits_of_pod_and_app_change_and_are_recorded() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    let silent = lab.call(&["update", "one", "memory-max=128MiB", "cpus=0.5", "pids-max=70"]).expect_code(0);
+    assert_eq!(silent.stdout + &silent.stderr, "");
+    lab.call(&["update", "one/a", "memory-max=32MiB", "cpus=0.25", "cpu-weight=300"]).expect_code(0);
+    assert_eq!(limit_of_pod(&lab, "memory-max"), (128 << 20).to_string());
+    assert_eq!(limit_of_pod(&lab, "cpus"), quota(500));
+    assert_eq!(limit_of_pod(&lab, "pids-max"), "70");
+    assert_eq!(lab.limit("app-a", "memory-max"), (32 << 20).to_string());
+    assert_eq!(lab.limit("app-a", "cpus"), quota(250));
+    assert_eq!(lab.limit("app-a", "cpu-weight"), if lab.is_unified() { "300" } else { "3072" });
+    // An app in the address or beside it; a value that is taken away.
+    lab.call(&["update", "-c", "a", "one", "cpus=", "cpu-weight="]).expect_code(0);
+    let free = if lab.is_unified() { "max 100000" } else { "-1 100000" };
+    assert_eq!(lab.limit("app-a", "cpus"), free);
+    assert_eq!(lab.limit("app-a", "cpu-weight"), if lab.is_unified() { "100" } else { "1024" });
+    let manifest = lab.call(&["cat", "one"]).expect_code(0).stdout;
+    assert!(manifest.contains("memory-max = \"32MiB\"") && !manifest.contains("cpus = 0.25"), "{manifest}");
+    let inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
+    for limit in inspected["limits"].as_array().expect("limits") {
+        assert!(limit["kernel"].is_string(), "{limit}");
+    }
+    let app = inspected["limits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|l| l["scope"] == "app.a" && l["key"] == "memory-max");
+    assert_eq!(app.expect("the limit")["asked"], "32MiB");
+    // What is there already is no change, and is not told.
+    lab.call(&["update", "one/a", "memory-max=32MiB"]).expect_code(0);
+    let told = lab.events().into_iter().filter_map(|event| match event {
+        Event::Updated { app, changes } => Some((app, changes.join(" "))),
+        _ => None,
+    });
+    let expected = [
+        (None, "memory-max=128MiB cpus=0.5 pids-max=70"),
+        (Some("a".to_owned()), "memory-max=32MiB cpus=0.25 cpu-weight=300"),
+        (Some("a".to_owned()), "cpus= cpu-weight="),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected.map(|(app, words)| (app, words.to_owned())));
+    end(running);
+}
+
+#[test]
+pub fn refused_change_leaves_every_file_as_it_was() {
+    let Some(lab) = Lab::open() else { return };
+    let holds = "alloc-hold 25000000 ; pause";
+    let running = lab.start(&pod("one", KEYS, &[app("a", UP, OWN), app("b", holds, "")]));
+    running.wait_for("allocated");
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    let (before, manifest) = (shown(&lab), lab.call(&["cat", "one"]).stdout);
+    let table: [(&[&str], i32, &str); 11] = [
+        (&["one", "memory-mx=1GiB"], 1, "did you mean `memory-max`?"),
+        (&["one", "memory-mx="], 1, "did you mean `memory-max`?"),
+        (&["one", "cpus=0.5", "memory-max=1XB"], 1, "is not a size"),
+        (&["one/a", "cpus=0.25", "cpu-burst=1h"], 1, "cpu-burst"),
+        (&["one", "cpus=0.5", "memory-max=16MiB"], 1, "the pod uses "),
+        (&["one/b", "memory-max=16MiB"], 1, "hint: --force"),
+        (&["one", "devices=[]"], 2, "`devices` cannot be changed while the pod runs"),
+        (&["one", "memory-max"], 2, "expected KEY=VALUE"),
+        (&["one"], 2, "KEY=VALUE"),
+        (&["one/c", "cpus=1"], 4, "cannot update app `c` of pod `one`: it has no app `c`"),
+        (&["two", "cpus=1"], 4, "no such pod `two`"),
+    ];
+    for (arguments, code, words) in table {
+        lab.call(&[&["update"], arguments].concat()).expect_code(code).expect_stderr(&[words]);
+        assert_eq!(shown(&lab), before, "{arguments:?}");
+    }
+    if !lab.is_unified() {
+        let above = lab.call(&["update", "one/a", "memory-max=32MiB", "cpus=2"]).expect_code(1);
+        assert!(above.stderr.contains("2 is more than the pod's 1"), "{above}");
+        let oom = lab.call(&["update", "one/a", "memory-max=32MiB", "memory-oom-group=false"]).expect_code(1);
+        assert!(
+            oom.stderr.contains("`memory-oom-group` of an app cannot be changed while the pod runs"),
+            "{oom}"
+        );
+        assert_eq!(shown(&lab), before);
+    }
+    let dry = lab.call(&["update", "-n", "one/a", "memory-max=16MiB"]).expect_code(0).stdout;
+    assert!(dry.starts_with("write 16777216 to /sys/fs/cgroup/") && dry.lines().count() == 1, "{dry}");
+    assert_eq!(shown(&lab), before);
+    assert_eq!(lab.call(&["cat", "one"]).stdout, manifest);
+    assert!(!lab.events_so_far().contains("updated"));
+    end_by_kill(&lab, running);
+    lab.call(&["update", "one", "cpus=1"])
+        .expect_code(3)
+        .expect_stderr(&["cannot update pod `one`", "not running"]);
+}
+
+fn end_by_kill(lab: &Lab, running: Running) {
+    lab.call(&["kill", "one"]).expect_code(0);
+    running.wait_within(far());
+}
+
+/// The kernel itself says no, behind writes that it has taken.
+#[test]
+pub fn failure_in_the_middle_is_undone() {
+    let Some(lab) = Lab::open() else { return };
+    // What is in use cannot be taken back: there is no swap for it.
+    let keys = "isolators.memory-max = \"64MiB\"\nisolators.memory-swap-max = \"0\"\nisolators.cpus = 0.5";
+    let holds = "alloc-hold 40000000 ; pause";
+    let running = lab.start(&pod("one", KEYS, &[app("a", holds, keys), app("b", UP, "")]));
+    running.wait_for("allocated");
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    let (before, manifest) = (shown(&lab), lab.call(&["cat", "one"]).stdout);
+    let refused: &[&str] = if lab.is_unified() {
+        &["unified.\"memory.swap.high\"=nonsense", "memory-max=48MiB"]
+    } else {
+        &["--force", "memory-max=8MiB", "pids-max=30"]
+    };
+    let own = lab.call(&[&["update", "one/a", "cpus=0.75"], refused].concat()).expect_code(1);
+    assert!(own.stderr.contains("cannot update app `a` of pod `one`: cannot set "), "{own}");
+    assert!(own.stderr.contains("cannot write `") && !own.stderr.contains("undo"), "{own}");
+    assert_eq!(shown(&lab), before, "{own}");
+    let refused = if lab.is_unified() { refused } else { &["--force", "memory-max=8MiB"] };
+    let pods = lab.call(&[&["update", "one", "cpus=0.75", "pids-max=70"], refused].concat()).expect_code(1);
+    assert!(
+        pods.stderr.contains("cannot update pod `one`: cannot set ") && !pods.stderr.contains("undo"),
+        "{pods}"
+    );
+    assert_eq!(shown(&lab), before, "{pods}");
+    assert_eq!(lab.call(&["cat", "one"]).stdout, manifest);
+    assert!(!lab.events_so_far().contains("updated"));
+    // And nothing is in the way of one that the kernel takes.
+    lab.call(&["update", "one/a", "cpus=0.75"]).expect_code(0);
+    assert_eq!(lab.limit("app-a", "cpus"), quota(750));
+    end_by_kill(&lab, running);
+}
+
+/// Both hold, whichever comes first.
+#[test]
+fn two_changes_at_once_do_not_mix() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    for round in 0..10_u64 {
+        let (bytes, percent) = (100 + round, 20 + round);
+        let (memory, cpus) = (format!("memory-max={bytes}MiB"), format!("cpus={percent}%"));
+        let both = [["update", "one", &memory], ["update", "one/a", &cpus]]
+            .map(|arguments| Running::spawn(&mut lab.podrun(&arguments)));
+        both.into_iter().for_each(|one| drop(one.wait().expect_code(0)));
+        let manifest = lab.call(&["cat", "one"]).stdout;
+        assert!(
+            manifest.contains(&format!("{bytes}MiB")) && manifest.contains(&format!("{percent}%")),
+            "{manifest}"
+        );
+        assert_eq!(limit_of_pod(&lab, "memory-max"), (bytes << 20).to_string());
+        assert_eq!(lab.limit("app-a", "cpus"), quota(percent * 10));
+    }
+    end(running);
+}
+
+/// stage1 lives as long as an app takes to end.
+#[test]
+fn pod_without_a_launcher_is_changed_too() {
+    let Some(lab) = Lab::open() else { return };
+    let stays = app("a", "ignore-term ; say up ; pause", "stop-timeout = \"infinity\"\nisolators.cpus = 0.5");
+    let running = lab.start(&pod("one", KEYS, &[stays]));
+    running.wait_for("up");
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    running.kill();
+    wait_until("it is on its way down", || lab.events_so_far().contains("pod-stopping"));
+    lab.call(&["update", "one/a", "cpus=0.25"]).expect_code(0);
+    assert_eq!(lab.limit("app-a", "cpus"), quota(250));
+    assert!(lab.events_so_far().contains("updated"));
+    lab.call(&["kill", "one"]).expect_code(0);
+    lab.wait_until_empty();
+    lab.call(&["gc"]).expect_code(0);
+}
+
+/// A controller that the groups have not got yet.
+#[test]
+pub fn controller_comes_with_the_first_limit_on_v2_and_is_refused_by_name_on_v1() {
+    let Some(lab) = Lab::open() else { return };
+    let running = lab.start(&pod("one", "", &[app("a", UP, ""), app("b", UP, "")]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    let changes = ["update", "one/a", "cpus=0.5", "pids-max=33"];
+    if lab.is_unified() {
+        lab.call(&changes).expect_code(0);
+        assert_eq!(lab.limit("app-a", "pids-max"), "33");
+        assert_eq!(lab.limit("app-a", "cpus"), "50000 100000");
+        lab.call(&["update", "one", "pids-max=44"]).expect_code(0);
+        assert_eq!(limit_of_pod(&lab, "pids-max"), "44");
+    } else {
+        let refused = lab.call(&changes).expect_code(1);
+        assert!(
+            refused.stderr.contains("cpus: the pod's processes are not in the hierarchy of controller `cpu`"),
+            "{refused}"
+        );
+        assert!(
+            refused.stderr.contains("pids-max: ") && refused.stderr.contains("start the pod anew"),
+            "{refused}"
+        );
+        let ignored = [&changes[..], &["on-missing=ignore"]].concat();
+        lab.call(&ignored).expect_code(0);
+        let status = lab.call(&["status", "one"]).expect_code(0).stdout;
+        assert!(status.contains("app.a cpus: the pod's processes are not in the hierarchy"), "{status}");
+    }
+    end(running);
+}
+
+fn reload() {
+    let reloaded = Command::new("systemctl").arg("daemon-reload").status().expect("systemctl");
+    assert!(reloaded.success());
+}
+
+fn changed_limits_survive_a_reload_and_leave_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    lab.call(&["update", "one", "memory-max=128MiB", "cpus=0.66", "cpu-weight=50", "pids-max=70"])
+        .expect_code(0);
+    lab.call(&["update", "one/a", "cpus=0.123456", "memory-max=32MiB"]).expect_code(0);
+    let before = shown(&lab);
+    assert!(before.values().any(|text| text == &(128 << 20).to_string()), "{before:?}");
+    reload();
+    assert_eq!(shown(&lab), before);
+    lab.call(&["update", "one", "memory-max=", "cpus=", "cpu-weight=", "pids-max="]).expect_code(0);
+    let free = shown(&lab);
+    reload();
+    assert_eq!(shown(&lab), free);
+    assert_eq!(limit_of_pod(&lab, "pids-max"), "max");
+    end(running);
+    let left =
+        Command::new("find").args(["/run/systemd", "-name", "machine-one.slice*"]).output().expect("find");
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+}
+
+mod below {
+    use super::below_systemd;
+
+    #[test]
+    fn limits_of_pod_and_app_change_and_are_recorded() {
+        below_systemd(super::limits_of_pod_and_app_change_and_are_recorded);
+    }
+
+    #[test]
+    fn failure_in_the_middle_is_undone() {
+        below_systemd(super::failure_in_the_middle_is_undone);
+    }
+
+    #[test]
+    fn controller_comes_with_the_first_limit_on_v2_and_is_refused_by_name_on_v1() {
+        below_systemd(super::controller_comes_with_the_first_limit_on_v2_and_is_refused_by_name_on_v1);
+    }
+
+    #[test]
+    fn changed_limits_survive_a_reload_and_leave_nothing() {
+        below_systemd(super::changed_limits_survive_a_reload_and_leave_nothing);
+    }
+}

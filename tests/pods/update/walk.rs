@@ -1,0 +1,369 @@
+//! A walk from state to state, each of any kind, with the kernel read after each step.
+//!
+//! What is expected of it is worked out here, from the manifest's own words, and not by what podrun has planned.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, slowness, sys, wait_until};
+
+const UP: &str = "on-term 0 ; say up ; pause";
+const SCOPES: [&str; 3] = ["", "a", "b"];
+const MIB: u64 = 1 << 20;
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let seed = std::env::var("PODRUN_TEST_SEED").ok().and_then(|word| word.parse().ok());
+        Self(seed.unwrap_or(since.as_secs() << 20 | u64::from(since.subsec_micros())) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % bound
+    }
+
+    fn of<'t>(&mut self, choices: &[&'t str]) -> &'t str {
+        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+    }
+}
+
+/// What is set of each scope, `""` the pod.
+type Model = BTreeMap<&'static str, BTreeMap<&'static str, String>>;
+
+/// Keys with their values; those of the second half are of cgroup v2 alone.
+const KEYS: [(&str, &[&str]); 13] = [
+    ("memory-max", &["64MiB", "96MiB", "128MiB", "max"]),
+    ("memory-swap-max", &["0", "16MiB", "max"]),
+    ("cpus", &["0.5", "0.2", "0.35"]),
+    ("cpu-period", &["20ms", "50ms", "250ms"]),
+    ("cpu-burst", &["0ms", "2ms"]),
+    ("cpu-weight", &["50", "300", "idle"]),
+    ("cpuset", &["0", "1", "0-1"]),
+    ("pids-max", &["40", "90", "max"]),
+    ("memory-high", &["32MiB", "48MiB", "max"]),
+    ("memory-low", &["16MiB"]),
+    ("memory-min", &["4MiB", "8MiB"]),
+    ("memory-oom-group", &["true", "false"]),
+    ("io-weight", &["50", "200"]),
+];
+const OF_BOTH: usize = 8;
+
+struct Walk<'l> {
+    lab: &'l Lab,
+    model: Model,
+    random: Random,
+    seed: u64,
+    cpus: usize,
+}
+
+impl Walk<'_> {
+    /// A change that the manifest and both versions take.
+    fn next(&mut self) -> (&'static str, Vec<String>) {
+        let scope = SCOPES[usize::try_from(self.random.below(3)).unwrap()];
+        let keys = if self.lab.is_unified() { KEYS.len() } else { OF_BOTH };
+        let mut own = self.model[scope].clone();
+        for _ in 0..=self.random.below(4) {
+            let (key, values) = KEYS[usize::try_from(self.random.below(keys as u64)).unwrap()];
+            if self.random.below(4) == 0 {
+                own.remove(key);
+                continue;
+            }
+            let mut value = self.random.of(values).to_owned();
+            // The pod's is never less than an app's.
+            if key == "cpus" && scope.is_empty() {
+                value = format!("{}", value.parse::<f64>().unwrap() + 0.5);
+            }
+            if key == "memory-low" && scope.is_empty() {
+                value = "32MiB".into();
+            }
+            if key == "memory-min" && scope.is_empty() {
+                value = "16MiB".into();
+            }
+            own.insert(key, value);
+        }
+        self.mend(scope, &mut own);
+        let before = &self.model[scope];
+        let set = own.iter().filter(|(key, value)| before.get(*key) != Some(value));
+        let mut changes: Vec<String> = set.map(|(key, value)| format!("{key}={value}")).collect();
+        changes.extend(before.keys().filter(|key| !own.contains_key(*key)).map(|key| format!("{key}=")));
+        self.model.insert(scope, own);
+        (scope, changes)
+    }
+
+    /// Drops what is refused beside the rest.
+    fn mend(&self, scope: &str, own: &mut BTreeMap<&'static str, String>) {
+        if !own.contains_key("cpus") {
+            own.remove("cpu-period");
+            own.remove("cpu-burst");
+        }
+        if own.get("memory-max").is_none_or(|max| max == "max") {
+            own.remove("memory-swap-max");
+        }
+        let is_max = |key: &str| own.get(key).is_some_and(|value| value == "max");
+        if is_max("memory-high") && own.contains_key("memory-max") && !is_max("memory-max") {
+            own.remove("memory-high");
+        }
+        // Below systemd's v1 nobody can give it to a slice.
+        if scope.is_empty() && own.get("cpu-weight").is_some_and(|weight| weight == "idle") {
+            own.remove("cpu-weight");
+        }
+        let outer = if scope.is_empty() { None } else { self.model[""].get("cpuset") };
+        let fits = |outer: &str, inner: &str| outer == "0-1" || outer == inner;
+        let apps = SCOPES.iter().filter(|other| scope.is_empty() && !other.is_empty());
+        let mut inner = apps.filter_map(|other| self.model[other].get("cpuset"));
+        let set = own.get("cpuset").cloned();
+        let is_wrong = set.is_some_and(|set| {
+            self.cpus < 2
+                || outer.is_some_and(|outer| !fits(outer, &set))
+                || inner.any(|inner| !fits(&set, inner))
+        });
+        if is_wrong {
+            match self.model[scope].get("cpuset") {
+                Some(before) => drop(own.insert("cpuset", before.clone())),
+                None => drop(own.remove("cpuset")),
+            }
+        }
+    }
+
+    fn group(&self, scope: &str, controller: &str) -> PathBuf {
+        let name = if scope.is_empty() { String::new() } else { format!("app-{scope}") };
+        self.lab.pod_group(controller, &name)
+    }
+
+    #[track_caller]
+    fn expect(&self, scope: &str, file: &str, expected: &str) {
+        self.expect_in(self.group(scope, file.split('.').next().unwrap()), file, expected);
+    }
+
+    #[track_caller]
+    fn expect_in(&self, group: PathBuf, file: &str, expected: &str) {
+        let path = group.join(file);
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let shown = text.trim_end();
+        let is_free = expected == "max" && shown.parse::<u64>().is_ok_and(|number| number >= 1 << 62);
+        assert!(
+            shown == expected || is_free,
+            "{} shows `{shown}`, expected `{expected}`; PODRUN_TEST_SEED={} {:#?}",
+            path.display(),
+            self.seed,
+            self.model
+        );
+    }
+
+    /// The slice has what systemd can express.
+    fn outer(&self, scope: &str, controller: &str) -> PathBuf {
+        let own = self.group(scope, controller);
+        if scope.is_empty() && driver_name() == "systemd" { own.join("../..") } else { own }
+    }
+
+    fn verify(&self) {
+        for scope in SCOPES {
+            let own = &self.model[scope];
+            let get = |key: &str| own.get(key).map(String::as_str);
+            self.verify_memory(scope, &get);
+            self.verify_cpu(scope, &get);
+            self.verify_cpuset(scope, &get);
+            self.expect_in(self.outer(scope, "pids"), "pids.max", get("pids-max").unwrap_or("max"));
+            if self.lab.is_unified() {
+                self.verify_v2(scope, &get);
+            }
+        }
+    }
+
+    fn verify_memory<'v>(&self, scope: &str, get: &impl Fn(&str) -> Option<&'v str>) {
+        let max = bytes(get("memory-max"));
+        let file = if self.lab.is_unified() { "memory.max" } else { "memory.limit_in_bytes" };
+        self.expect_in(self.outer(scope, "memory"), file, &max);
+        let swap = get("memory-swap-max").filter(|swap| *swap != "max");
+        if self.lab.is_unified() {
+            self.expect_in(self.outer(scope, "memory"), "memory.swap.max", &bytes(swap));
+            return;
+        }
+        let sum = swap.map(|swap| max.parse::<u64>().unwrap() + bytes(Some(swap)).parse::<u64>().unwrap());
+        let sum = sum.map_or("max".to_owned(), |sum| sum.to_string());
+        self.expect(scope, "memory.memsw.limit_in_bytes", &sum);
+        if scope.is_empty() && driver_name() == "systemd" {
+            self.expect(scope, "memory.limit_in_bytes", if swap.is_some() { &max } else { "max" });
+        }
+    }
+
+    fn verify_cpu<'v>(&self, scope: &str, get: &impl Fn(&str) -> Option<&'v str>) {
+        let period = get("cpu-period")
+            .map_or(100_000, |text| text.trim_end_matches("ms").parse::<u64>().unwrap() * 1000);
+        let amount = get("cpus").map(|text| (text.parse::<f64>().unwrap() * 100.0).round() as u64);
+        let burst = get("cpu-burst").map_or("0", |text| if text == "2ms" { "2000" } else { "0" });
+        let quota = amount.map(|percent| percent * period / 100);
+        // Below a quota of systemd's there would be nothing to save up.
+        let is_own = scope.is_empty() && driver_name() == "systemd" && burst != "0";
+        let place = if is_own { self.group(scope, "cpu") } else { self.outer(scope, "cpu") };
+        let (file, prefix) =
+            if self.lab.is_unified() { ("cpu.max.burst", "max") } else { ("cpu.cfs_burst_us", "-1") };
+        let shown = quota.map_or(format!("{prefix} 100000"), |quota| format!("{quota} {period}"));
+        if self.lab.is_unified() {
+            self.expect_in(place, "cpu.max", &shown);
+        } else {
+            let (quota, period) = shown.split_once(' ').unwrap();
+            self.expect_in(place.clone(), "cpu.cfs_quota_us", quota);
+            self.expect_in(place, "cpu.cfs_period_us", period);
+        }
+        self.expect(scope, file, burst);
+        let weight = get("cpu-weight").unwrap_or("100");
+        let place = self.outer(scope, "cpu");
+        self.expect_in(place.clone(), "cpu.idle", if weight == "idle" { "1" } else { "0" });
+        if let Ok(number) = weight.parse::<u64>() {
+            let (file, number) = if self.lab.is_unified() {
+                ("cpu.weight", number)
+            } else {
+                ("cpu.shares", number * 1024 / 100)
+            };
+            self.expect_in(place, file, &number.to_string());
+        }
+    }
+
+    fn verify_cpuset<'v>(&self, scope: &str, get: &impl Fn(&str) -> Option<&'v str>) {
+        let all = if self.cpus < 2 { "0" } else { "0-1" };
+        if !self.lab.is_unified() {
+            let pods = self.model[""].get("cpuset").map_or(all, String::as_str);
+            self.expect(scope, "cpuset.cpus", get("cpuset").unwrap_or(pods));
+        } else if let Some(set) = get("cpuset") {
+            self.expect_in(self.outer(scope, "cpuset"), "cpuset.cpus", set);
+        } else {
+            let text = std::fs::read_to_string(self.outer(scope, "cpuset").join("cpuset.cpus")).unwrap();
+            assert!(["", all].contains(&text.trim()), "{text}");
+        }
+    }
+
+    fn verify_v2<'v>(&self, scope: &str, get: &impl Fn(&str) -> Option<&'v str>) {
+        let memory = self.outer(scope, "memory");
+        self.expect_in(memory.clone(), "memory.high", &bytes(get("memory-high")));
+        self.expect_in(memory.clone(), "memory.low", &bytes(Some(get("memory-low").unwrap_or("0"))));
+        self.expect_in(memory, "memory.min", &bytes(Some(get("memory-min").unwrap_or("0"))));
+        let of_app = if scope.is_empty() { "false" } else { "true" };
+        let group = if get("memory-oom-group").unwrap_or(of_app) == "true" { "1" } else { "0" };
+        self.expect(scope, "memory.oom.group", group);
+        // The controller comes with the first of them.
+        let place = self.outer(scope, "memory");
+        if get("io-weight").is_some() || place.join("io.weight").exists() {
+            self.expect_in(place, "io.weight", &format!("default {}", get("io-weight").unwrap_or("100")));
+        }
+    }
+}
+
+fn bytes(size: Option<&str>) -> String {
+    match size {
+        None | Some("max") => "max".to_owned(),
+        Some(size) => (size.trim_end_matches("MiB").parse::<u64>().unwrap()
+            * if size == "0" { 1 } else { MIB })
+        .to_string(),
+    }
+}
+
+/// In every hierarchy of v1 that has one of the keys.
+fn start(lab: &Lab) -> (Running, Model) {
+    let mut pods = "[pod.isolators]\ncpus = 1\npids-max = 90\nmemory-max = \"128MiB\"\n".to_owned();
+    let mut own = BTreeMap::from([("cpus", "1".to_owned()), ("pids-max", "90".to_owned())]);
+    own.insert("memory-max", "128MiB".to_owned());
+    let cpus = if count_cpus() < 2 { "0" } else { "0-1" };
+    pods.push_str(&format!("cpuset = \"{cpus}\"\n"));
+    own.insert("cpuset", cpus.to_owned());
+    let running = lab.start(&pod("one", &pods, &[app("a", UP, ""), app("b", UP, "")]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    (running, BTreeMap::from([("", own), ("a", BTreeMap::new()), ("b", BTreeMap::new())]))
+}
+
+fn count_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn walk(steps: u32, step: impl Fn(&Lab, &[&str])) {
+    let Some(lab) = Lab::open() else { return };
+    let (running, model) = start(&lab);
+    let random = Random::new();
+    let seed = random.0;
+    let mut walk = Walk { lab: &lab, model, random, seed, cpus: count_cpus() };
+    walk.verify();
+    for _ in 0..steps {
+        let (scope, changes) = walk.next();
+        if changes.is_empty() {
+            continue;
+        }
+        let address = if scope.is_empty() { "one".to_owned() } else { format!("one/{scope}") };
+        let arguments: Vec<&str> =
+            ["update", &address].into_iter().chain(changes.iter().map(String::as_str)).collect();
+        step(&lab, &arguments);
+        let ended = lab.call(&arguments);
+        assert_eq!(ended.code, 0, "PODRUN_TEST_SEED={seed} {arguments:?} to {:#?}\n{ended}", walk.model);
+        walk.verify();
+    }
+    running.signal(libc::SIGTERM);
+    running.wait_within(far()).expect_code(0);
+}
+
+/// So many steps, and less in a machine that is slow: there each takes half a second.
+fn steps(count: u32) -> u32 {
+    if slowness() == 1 { count } else { count / 5 }
+}
+
+#[test]
+fn any_state_leads_to_any_other() {
+    walk(steps(200), |_, _| {});
+}
+
+#[test]
+fn any_state_leads_to_any_other_below_systemd() {
+    below_systemd(|| walk(steps(60), |_, _| {}));
+}
+
+/// It is killed at any moment, and the same once more puts it right.
+fn kill_on_the_way(lab: &Lab, arguments: &[&str]) {
+    let mut random = Random::new();
+    let running = Running::spawn(&mut lab.podrun(arguments));
+    let pidfd = sys::pidfd(running.pid()).expect("pidfd of a child");
+    if !sys::ends_within(&pidfd, Duration::from_micros(random.below(25_000 * u64::from(slowness())))) {
+        sys::kill_pidfd(&pidfd, libc::SIGKILL).expect("pidfd_send_signal");
+    }
+    running.wait();
+}
+
+#[test]
+fn change_that_is_killed_is_put_right_by_the_same_again() {
+    walk(steps(30), kill_on_the_way);
+}
+
+/// Not by the same, but by whatever comes next.
+#[test]
+fn change_that_is_killed_is_put_right_by_another_one() {
+    let Some(lab) = Lab::open() else { return };
+    let (running, model) = start(&lab);
+    let random = Random::new();
+    let seed = random.0;
+    let mut walk = Walk { lab: &lab, model, random, seed, cpus: count_cpus() };
+    for round in 0..steps(30) {
+        kill_on_the_way(
+            &lab,
+            &["update", "one/a", "cpus=0.35", "cpu-burst=2ms", "cpu-weight=300", "memory-max=96MiB"],
+        );
+        let weight = if round % 2 == 0 { "50" } else { "300" };
+        lab.call(&["update", "one/b", &format!("cpu-weight={weight}")]).expect_code(0);
+        walk.model.get_mut("b").unwrap().insert("cpu-weight", weight.to_owned());
+        let is_done = lab.call(&["cat", "one"]).stdout.contains("0.35");
+        let keys = [("cpus", "0.35"), ("cpu-burst", "2ms"), ("cpu-weight", "300"), ("memory-max", "96MiB")];
+        let own =
+            if is_done { keys.map(|(key, value)| (key, value.to_owned())).into() } else { BTreeMap::new() };
+        walk.model.insert("a", own);
+        walk.verify();
+        lab.call(&["update", "one/a", "cpus=", "cpu-burst=", "cpu-weight=", "memory-max="]).expect_code(0);
+        walk.model.insert("a", BTreeMap::new());
+        walk.verify();
+    }
+    running.signal(libc::SIGTERM);
+    running.wait_within(far()).expect_code(0);
+}
