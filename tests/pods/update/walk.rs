@@ -322,12 +322,17 @@ fn any_state_leads_to_any_other_below_systemd() {
     below_systemd(|| walk(steps(60), |_, _| {}));
 }
 
-/// It is killed at any moment, and the same once more puts it right.
+/// It is killed at any moment, and the same once more puts it right. One that does nothing takes as long as this one does
+/// until it begins to write, and the moments lie around that.
 fn kill_on_the_way(lab: &Lab, arguments: &[&str]) {
     let mut random = Random::new();
+    let (command, rest) = arguments.split_first().unwrap();
+    let usual = lab.call(&[&[*command, "-n"], rest].concat()).expect_code(0).time.as_micros();
+    let usual = u64::try_from(usual).unwrap();
+    let moment = Duration::from_micros(usual * 3 / 4 + random.below(usual * 3 / 4));
     let running = Running::spawn(&mut lab.podrun(arguments));
     let pidfd = sys::pidfd(running.pid()).expect("pidfd of a child");
-    if !sys::ends_within(&pidfd, Duration::from_micros(random.below(25_000 * u64::from(slowness())))) {
+    if !sys::ends_within(&pidfd, moment) {
         sys::kill_pidfd(&pidfd, libc::SIGKILL).expect("pidfd_send_signal");
     }
     running.wait();
