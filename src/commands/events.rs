@@ -21,6 +21,7 @@ use crate::output::{json_line, printable, write_more};
 use crate::pod::Pod;
 use crate::pod::dir::EVENTS;
 use crate::pod::events::{Tail, stamp};
+use crate::pod::record::Unreadable;
 use crate::pod::root::Root;
 use crate::pod::status::{Phase, Status};
 use crate::pod::told::{Told, told};
@@ -50,7 +51,7 @@ pub fn run(globals: &Globals, args: &EventsArgs) -> Result<u8> {
     }
     let mut pause = PAUSES.0;
     loop {
-        if wanted.window.is_past() || (!args.pods.is_empty() && watched.iter().all(Watched::is_over)) {
+        if wanted.window.is_past() || (!args.pods.is_empty() && watched.iter().all(|known| known.is_over)) {
             return Ok(0);
         }
         pause = if more { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
@@ -84,8 +85,10 @@ struct Watched {
     pod: Pod,
     /// `None`: those of the pod and of all its apps.
     apps: Option<HashSet<String>>,
-    /// `None` when it cannot be read, or has been read to its end.
+    /// `None`: it was not there yet, or was read to its end.
     tail: Option<Tail>,
+    /// Nothing more is to come.
+    is_over: bool,
     status: Status,
     /// Of the last record, in milliseconds since 1970.
     last_ms: u64,
@@ -93,29 +96,33 @@ struct Watched {
 
 impl Watched {
     fn new(pod: Pod, apps: Option<HashSet<String>>) -> Self {
-        let tail = Tail::open(&pod.path().join(EVENTS)).ok();
-        let names = pod.plan().map(|plan| plan.apps.into_iter().map(|app| app.name).collect());
         let last_ms = pod.created_ms().unwrap_or_default();
-        Self { pod, apps, tail, status: Status::new(names.unwrap_or_default()), last_ms }
+        Self { pod, apps, tail: None, is_over: false, status: Status::new(Vec::new()), last_ms }
     }
 
-    /// Nothing more is to come.
-    fn is_over(&self) -> bool {
-        self.tail.is_none()
-    }
-
-    /// What is new.
-    fn read(&mut self) -> Vec<Record> {
+    /// What is new. A pod that is being made has its account a moment later than its name; and only those that live are
+    /// kept open.
+    fn read(&mut self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         // Life first: what a pod that is over has written is all there.
         let lives = self.pod.is_alive();
+        if self.tail.is_none() {
+            let path = self.pod.path().join(EVENTS);
+            self.tail = match Tail::open(&path) {
+                Ok(tail) => Some(tail),
+                Err(Unreadable::Missing) => None,
+                Err(why) => return Err(anyhow!("cannot read `{}`: {why}", path.display())),
+            };
+            let names = self.pod.plan().map(|plan| plan.apps.into_iter().map(|app| app.name).collect());
+            self.status = Status::new(names.unwrap_or_default());
+        }
         if let Some(tail) = &mut self.tail {
             tail.each(|record| records.push(record));
         }
         if !lives {
-            self.tail = None;
+            (self.tail, self.is_over) = (None, true);
         }
-        records
+        Ok(records)
     }
 
     /// How it ended, when its account does not say so: behind what is known of it.
@@ -185,7 +192,7 @@ fn watched(root: &Root, args: &EventsArgs) -> Result<Vec<Watched>> {
 fn meet(root: &Root, watched: &mut Vec<Watched>) -> Result<()> {
     let pods = root.list()?;
     // Those that were removed can be forgotten; one that has ended stays known, or it would be told again.
-    watched.retain(|known| known.tail.is_some() || pods.iter().any(|pod| pod.id() == known.pod.id()));
+    watched.retain(|known| !known.is_over || pods.iter().any(|pod| pod.id() == known.pod.id()));
     for pod in pods {
         if !watched.iter().any(|known| known.pod.id() == pod.id()) {
             watched.push(Watched::new(pod, None));
@@ -200,12 +207,12 @@ type Line = (u64, String);
 /// What is new, in order.
 fn look(watched: &mut [Watched], wanted: &Wanted<'_>, form: Form) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for known in watched.iter_mut().filter(|known| !known.is_over()) {
-        for record in known.read() {
+    for known in watched.iter_mut().filter(|known| !known.is_over) {
+        for record in known.read()? {
             lines.extend(known.line(&record, wanted, form)?);
         }
         if let Some(loss) =
-            Some(&*known).filter(|k| k.is_over() && !k.status.phase.is_over()).and_then(Watched::loss)
+            Some(&*known).filter(|k| k.is_over && !k.status.phase.is_over()).and_then(Watched::loss)
         {
             lines.extend(known.line(&loss, wanted, form)?);
         }

@@ -50,18 +50,43 @@ fn events_are_followed_to_the_end_of_the_pod() {
     running.wait_for("up");
     let following = std::process::Stdio::piped();
     let mut command = lab.command(crate::harness::bin_dir().join("podrun"));
-    let child = command.args(["events", "-f", "-o", "json", "one"]).stdout(following).spawn().unwrap();
+    let mut child = command.args(["events", "-f", "-o", "json", "one"]).stdout(following).spawn().unwrap();
+    // It follows from here on, and has not come when all is over.
+    let mut first = String::new();
+    let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut reader, &mut first).unwrap();
     lab.call(&["pause", "one"]).expect_code(0);
     lab.call(&["unpause", "one"]).expect_code(0);
     lab.call(&["stop", "one"]).expect_code(0);
     running.wait();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let told = lines(&String::from_utf8(output.stdout).unwrap());
+    std::io::Read::read_to_string(&mut reader, &mut first).unwrap();
+    assert!(child.wait().unwrap().success());
+    let told = lines(&first);
     let kinds: Vec<&str> = told.iter().filter_map(|line| line["event"].as_str()).collect();
     let expected = ["started", "up", "paused", "unpaused", "stopping", "ended", "pod-ended"];
     let in_order: Vec<&str> = kinds.iter().copied().filter(|kind| expected.contains(kind)).collect();
     assert_eq!(in_order, expected, "{kinds:?}");
+}
+
+/// A pod has its name before it has an account.
+#[test]
+fn pods_that_come_are_followed_from_their_beginning() {
+    let Some(lab) = Lab::open() else { return };
+    let mut command = lab.command(crate::harness::bin_dir().join("podrun"));
+    let file = std::fs::File::create(lab.path("told")).unwrap();
+    let mut child = command.args(["events", "-f", "-o", "json"]).stdout(file).spawn().unwrap();
+    for number in 0..12 {
+        let name = format!("p{number}");
+        lab.run(&pod(&name, "", &[app("a", "exit 0", "")])).expect_code(0);
+    }
+    let wanted = lines(&lab.call(&["events", "-o", "json"]).expect_code(0).stdout);
+    let told = || lines(&std::fs::read_to_string(lab.path("told")).unwrap());
+    wait_until("all is told", || told().len() >= wanted.len());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = told();
+    let left_out: Vec<&Value> = wanted.iter().filter(|line| !told.contains(line)).collect();
+    assert!(left_out.is_empty() && told.len() == wanted.len(), "not told: {left_out:?}");
 }
 
 /// Whoever reads no more is not written to for ever.
