@@ -77,7 +77,7 @@ Events:
   unkillable pod-lost boot-failed
 
 Without a pod: those of all pods that are recorded, with -f those to come too, until Ctrl-C. With one: with -f
-until it has ended. memory-high and pids-max are told once and then every ten seconds as long as it goes on.")]
+until it has ended. What goes on (oom, memory-high, pids-max) is told at once, and then added up with longer and longer pauses.")]
 pub struct EventsArgs {
     /// Names or ids; all pods
     #[arg(value_name = "POD[/APP]")]

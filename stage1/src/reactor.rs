@@ -33,7 +33,7 @@ use crate::supervisor::{Action, AppIndex, Event, Reach, Supervisor};
 use crate::sys::process::SharedBytes;
 use crate::sys::socket::{self, Received};
 use crate::voice::{self, Heard, Voice};
-use crate::watch::Watches;
+use crate::watch::{Seen, Watches};
 
 const SIGNALS: Token = Token(0);
 const LAUNCHER: Token = Token(1);
@@ -245,11 +245,9 @@ impl<'a> Reactor<'a> {
 
     /// Tells of limits that were met.
     fn watch(&mut self, reporter: &mut Reporter) {
-        for (app, told) in self.watches.look(Instant::now()) {
-            let killed = app.filter(|_| matches!(told, Told::Oom { .. }));
-            reporter.send(told);
-            self.pending.extend(killed.map(Event::OomKilled));
-        }
+        let Seen { told, killed } = self.watches.look(Instant::now());
+        told.into_iter().for_each(|told| reporter.send(told));
+        self.pending.extend(killed.into_iter().map(Event::OomKilled));
         self.settle(reporter);
     }
 
@@ -380,7 +378,13 @@ impl<'a> Reactor<'a> {
             Action::Freeze(app) => self.handles.apps[app.0].group.freeze(true),
             Action::Thaw(app) => self.handles.apps[app.0].group.freeze(false),
             Action::Empty(app) => self.empty(app),
-            Action::Report(event) => reporter.send(event),
+            Action::Report(event) => {
+                if matches!(event, Told::PodEnded { .. }) {
+                    let told = self.watches.last_look_at_pod(Instant::now());
+                    told.into_iter().for_each(|told| reporter.send(told));
+                }
+                reporter.send(event);
+            }
             Action::ReportEnded(app, outcome) => {
                 self.watch_out(app, reporter);
                 reporter.send(self.ended(app, outcome));

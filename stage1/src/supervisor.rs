@@ -234,10 +234,12 @@ impl Supervisor {
     }
 
     /// What the kernel has left of an app that wants to go as a whole goes too. Its end is judged as any other.
-    fn oom_killed(&self, index: AppIndex, actions: &mut Vec<Action>) {
-        let app = self.app(index);
+    fn oom_killed(&mut self, index: AppIndex, actions: &mut Vec<Action>) {
+        let app = self.app_mut(index);
         if app.policy.oom_group && !app.is_over() {
             actions.push(Action::Kill(index));
+            // On v1 a kill takes effect at the thaw.
+            app.thaw(index, actions);
         }
     }
 

@@ -26,7 +26,7 @@ use crate::sys::descriptors::Inherited;
 
 mod lookout;
 
-use lookout::{Counts, Lookout};
+use lookout::{Counts, Lookout, SAME};
 
 /// A file with one number, or a few lines with one each.
 pub const TEXT_BYTES_MAX: usize = 4096;
@@ -48,6 +48,7 @@ pub struct Watch {
     memory_high_hits: Option<Meter>,
     pids_hits: Option<Meter>,
     memory_max: Option<Meter>,
+    memory_sum: Option<Meter>,
     memory_high: Option<Meter>,
     memory_peak: Option<Meter>,
     pids_max: Option<Meter>,
@@ -69,6 +70,7 @@ impl Watch {
             memory_high_hits: meter(plan.memory_high_hits)?,
             pids_hits: meter(plan.pids_hits)?,
             memory_max: meter(plan.memory_max)?,
+            memory_sum: meter(plan.memory_sum)?,
             memory_high: meter(plan.memory_high)?,
             memory_peak: meter(plan.memory_peak)?,
             pids_max: meter(plan.pids_max)?,
@@ -109,10 +111,19 @@ impl Watch {
         let value = |meter: &Option<Meter>| meter.as_ref().and_then(Meter::read);
         Counts {
             kills: value(&self.oom_kills),
-            hits: value(&self.oom_hits),
+            hits: self.hits(),
             high: value(&self.memory_high_hits),
             pids: value(&self.pids_hits),
         }
+    }
+
+    /// Where memory and its sum with swap have the same limit, it is the sum's that is hit, and nobody counts that.
+    fn hits(&self) -> Option<u64> {
+        let sum = self.memory_sum.as_ref().and_then(Meter::read);
+        if sum.is_some() && sum == self.memory_max.as_ref().and_then(Meter::read) {
+            return None;
+        }
+        self.oom_hits.as_ref().and_then(Meter::read)
     }
 
     /// A group that was made for this run has counted nothing.
@@ -196,6 +207,17 @@ pub struct Watches<'a> {
     pod: Lookout,
     /// In the order of the apps.
     of_apps: Vec<Lookout>,
+    /// How often the pod's limit had been hit when something was killed for it last.
+    explained: Option<(u64, Instant)>,
+}
+
+/// What a look has found.
+#[derive(Default)]
+pub struct Seen {
+    /// To be told.
+    pub told: Vec<Told>,
+    /// Those in which something was killed.
+    pub killed: Vec<AppIndex>,
 }
 
 impl<'a> Watches<'a> {
@@ -208,6 +230,7 @@ impl<'a> Watches<'a> {
             handles,
             pod: Lookout::new(pod, None),
             of_apps: handles.apps.iter().map(lookout).collect(),
+            explained: None,
         }
     }
 
@@ -235,55 +258,73 @@ impl<'a> Watches<'a> {
     }
 
     /// What has moved where it is due.
-    pub fn look(&mut self, now: Instant) -> Vec<(Option<AppIndex>, Told)> {
-        let mut told = Vec::new();
+    pub fn look(&mut self, now: Instant) -> Seen {
+        let mut seen = Seen::default();
         if self.due_at().is_none_or(|at| at > now) {
-            return told;
+            return seen;
         }
         if self.pod.due_at().is_some_and(|at| at <= now) {
-            let watch = &self.handles.links.watch;
-            watch.take_alarms_back();
-            let news = self.pod.take(watch.counts(), None, now);
-            told.extend(news.of_limits(None, watch).into_iter().map(|told| (None, told)));
+            seen.told = self.look_at_pod(now);
         }
         for index in 0..self.of_apps.len() {
             if self.of_apps[index].due_at().is_some_and(|at| at <= now) {
-                told.extend(
-                    self.look_at(AppIndex(index), now).into_iter().map(|t| (Some(AppIndex(index)), t)),
-                );
+                let (told, killed) = self.look_at(AppIndex(index), now);
+                seen.told.extend(told);
+                seen.killed.extend(killed.then_some(AppIndex(index)));
             }
         }
-        told
+        seen
     }
 
     /// What has moved of an app that has ended, to the last one.
     pub fn last_look(&mut self, app: AppIndex, now: Instant) -> Vec<Told> {
         self.of_apps[app.0].hurry();
-        let told = self.look_at(app, now);
+        let (told, _) = self.look_at(app, now);
         self.of_apps[app.0].rest();
         told
     }
 
-    fn look_at(&mut self, index: AppIndex, now: Instant) -> Vec<Told> {
+    /// The same of the pod as a whole.
+    pub fn last_look_at_pod(&mut self, now: Instant) -> Vec<Told> {
+        self.pod.hurry();
+        self.look_at_pod(now)
+    }
+
+    fn look_at_pod(&mut self, now: Instant) -> Vec<Told> {
+        let watch = &self.handles.links.watch;
+        watch.take_alarms_back();
+        self.pod.take(watch.counts(), None, now).of_limits(None, watch)
+    }
+
+    /// With whether something was killed in it.
+    fn look_at(&mut self, index: AppIndex, now: Instant) -> (Vec<Told>, bool) {
         let Handles { links, apps } = self.handles;
         let (watch, lookout) = (&apps[index.0].watch, &mut self.of_apps[index.0]);
         let name = &self.apps[index.0].name;
-        if watch.take_alarms_back() {
-            lookout.expect_kill(now);
+        let is_announced = watch.take_alarms_back();
+        if let Some((hits, _)) = self.explained.filter(|(_, at)| now.saturating_duration_since(*at) >= SAME) {
+            lookout.explain(hits);
         }
         // The kills first: a limit is counted as hit before anything is killed for it.
         let counts = watch.counts();
-        let pod_hits = links.watch.oom_hits.as_ref().and_then(Meter::read);
+        let pod_hits = links.watch.hits();
         let news = lookout.take(counts, pod_hits, now);
-        let mut told: Vec<Told> = news.of_limits(Some(name), watch);
-        if let Some((level, kills)) = news.oom {
+        // What is counted may be an earlier one.
+        if is_announced {
+            lookout.expect_kill(now);
+        }
+        if news.killed == Some(OomLevel::Pod) {
+            self.explained = pod_hits.map(|hits| (hits, now));
+        }
+        let mut told = news.of_limits(Some(name), watch);
+        for (level, kills) in news.oom {
             let at = if level == OomLevel::Pod { &links.watch } else { watch };
             let limit_bytes = if level == OomLevel::Host { None } else { limit(at.memory_max.as_ref()) };
             let peak_bytes = at.memory_peak.as_ref().and_then(Meter::read);
             let pressure = watch.pressure();
             told.push(Told::Oom { app: name.clone(), level, kills, limit_bytes, peak_bytes, pressure });
         }
-        told
+        (told, news.killed.is_some())
     }
 
     /// Completes an outcome with what the group used, and with the last OOM kill in it.

@@ -105,10 +105,9 @@ impl PodCgroup {
         match joined.version {
             Version::V1 => {
                 watched.oom_kills = gauge("memory.oom_control", Some("oom_kill"));
-                if !self.counts_sums_alone(group) {
-                    watched.oom_hits = gauge("memory.failcnt", None);
-                }
+                watched.oom_hits = gauge("memory.failcnt", None);
                 watched.memory_max = gauge("memory.limit_in_bytes", None);
+                watched.memory_sum = gauge("memory.memsw.limit_in_bytes", None);
                 watched.memory_peak = gauge("memory.max_usage_in_bytes", None);
                 // An app's is told of the pod's too.
                 if of != Of::Pod {
@@ -128,15 +127,6 @@ impl PodCgroup {
             }
         }
         Ok(())
-    }
-
-    fn counts_sums_alone(&self, group: &str) -> bool {
-        let settings = self.plan.groups.iter().find(|g| g.name == group).map(|g| g.settings.as_slice());
-        let limit = |file: &str| {
-            settings.unwrap_or_default().iter().find(|s| s.file == file).map(|s| s.reads_back.as_str())
-        };
-        let sum = limit("memory.memsw.limit_in_bytes");
-        sum.is_some() && sum == limit("memory.limit_in_bytes")
     }
 
     /// An app's counter moves, before Linux 6.11 and on v1 always, also when it is the pod's limit that is met.

@@ -105,7 +105,8 @@ pub enum Event {
         /// What was changed, as it was typed (`KEY=VALUE`; without a value: taken away).
         changes: Vec<String>,
     },
-    /// The OOM killer has killed processes of the app.
+    /// The OOM killer has killed processes of the app. Told at once, and as long as it goes on with longer and longer
+    /// pauses.
     Oom {
         /// The app's name.
         app: String,
@@ -123,8 +124,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pressure: Option<Pressure>,
     },
-    /// Memory is above `memory-high`, and whoever wants more is slowed down. Told at once, and then every ten seconds
-    /// as long as it goes on.
+    /// Memory is above `memory-high`, and whoever wants more is slowed down. Told at once, and as long as it goes on
+    /// with longer and longer pauses.
     MemoryHigh {
         /// The app's name; `None`: the pod as a whole.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +136,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_bytes: Option<u64>,
     },
-    /// A process could not be added for `pids-max`. Told at once, and then every ten seconds as long as it goes on.
+    /// A process could not be added for `pids-max`. Told at once, and then likewise.
     PidsMax {
         /// The app's name; `None`: the pod as a whole.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -81,6 +81,8 @@ pub struct Watched {
     pub pids_hits: Option<Gauge>,
     /// The hard limit, in bytes.
     pub memory_max: Option<Gauge>,
+    /// v1: the hard limit of memory and swap together, in bytes. Where it is the same, `oom_hits` stands still.
+    pub memory_sum: Option<Gauge>,
     /// The limit that slows down, in bytes.
     pub memory_high: Option<Gauge>,
     /// The most memory the group ever used, in bytes.

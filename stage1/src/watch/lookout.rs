@@ -6,14 +6,20 @@ use podrun_abi::event::{Event as Told, OomLevel};
 
 use super::{Meter, Watch, limit};
 
-/// What repeats itself is told so often.
-const REPEAT: Duration = Duration::from_secs(10);
+/// What repeats itself is told again after the first pause, and then with longer and longer ones: an app that meets its
+/// limits all day long must not fill the disk with records of it.
+const REPEAT_FIRST: Duration = Duration::from_secs(10);
+const REPEAT_OOM: Duration = Duration::from_secs(1);
+const REPEAT_LAST: Duration = Duration::from_secs(3600);
+/// After so many pauses without anything new it begins with the first pause again.
+const QUIET_PAUSES: u32 = 4;
 /// Kills that follow within this time, and no limit was hit in between, are of the same cause: the kernel takes the
 /// processes of a group (`memory.oom.group`) one after another.
-const SAME: Duration = Duration::from_secs(5);
+pub const SAME: Duration = Duration::from_secs(5);
 /// v1 tells of a kill before it kills: then looks follow with pauses from the first to the last length.
 const KILL_FIRST: Duration = Duration::from_millis(1);
-const KILL_LAST: Duration = Duration::from_millis(512);
+/// A kernel that prints what it does to a slow console, or that is kept from the CPU by a quota, takes its time.
+const KILL_LAST: Duration = Duration::from_secs(32);
 
 /// The counters of a group at one moment. What the host does not count is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,10 +35,12 @@ pub struct Counts {
 }
 
 /// What has not been told yet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct News {
+    /// Something was killed since the last look, whether it is told now or later.
+    pub killed: Option<OomLevel>,
     /// Whose limit was enforced, and on how many processes.
-    pub oom: Option<(OomLevel, u64)>,
+    pub oom: Vec<(OomLevel, u64)>,
     /// How often the group was slowed down.
     pub high: u64,
     /// How often no process could be added.
@@ -66,6 +74,9 @@ pub struct Lookout {
     high: Repeated,
     pids: Repeated,
     last_oom: Option<(OomLevel, Instant)>,
+    /// Kills that are not told yet, one entry for each level.
+    untold: Vec<(OomLevel, u64)>,
+    oom_pace: Pace,
     /// An alarm was told.
     roused_at: Option<Instant>,
     expected: Option<Expected>,
@@ -78,33 +89,61 @@ struct Expected {
     pause: Duration,
 }
 
+/// How often something may be told.
+#[derive(Debug)]
+struct Pace {
+    first: Duration,
+    pause: Duration,
+    told_at: Option<Instant>,
+}
+
+impl Pace {
+    fn new(first: Duration) -> Self {
+        Self { first, pause: first, told_at: None }
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.told_at.map(|told| told + self.pause)
+    }
+
+    fn allows(&self, now: Instant) -> bool {
+        self.next_at().is_none_or(|next| next <= now)
+    }
+
+    fn told(&mut self, now: Instant) {
+        let goes_on = self.told_at.is_some_and(|told| now < told + QUIET_PAUSES * self.pause);
+        self.pause = if goes_on { (2 * self.pause).min(REPEAT_LAST) } else { self.first };
+        self.told_at = Some(now);
+    }
+}
+
 /// A counter that may move all the time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Repeated {
     seen: u64,
-    told_at: Option<Instant>,
+    pace: Pace,
     waits: bool,
 }
 
 impl Repeated {
     fn from(count: Option<u64>) -> Self {
-        Self { seen: count.unwrap_or_default(), ..Self::default() }
+        Self { seen: count.unwrap_or_default(), pace: Pace::new(REPEAT_FIRST), waits: false }
     }
 
     /// What is to be told now.
     fn take(&mut self, count: Option<u64>, now: Instant) -> u64 {
         let more = count.unwrap_or_default().saturating_sub(self.seen);
-        self.waits = more > 0 && self.told_at.is_some_and(|told| now < told + REPEAT);
+        self.waits = more > 0 && !self.pace.allows(now);
         if more == 0 || self.waits {
             return 0;
         }
         self.seen += more;
-        self.told_at = Some(now);
+        self.pace.told(now);
         more
     }
 
     fn due_at(&self) -> Option<Instant> {
-        self.told_at.filter(|_| self.waits).map(|told| told + REPEAT)
+        self.pace.next_at().filter(|_| self.waits)
     }
 }
 
@@ -118,6 +157,8 @@ impl Lookout {
             high: Repeated::from(counts.high),
             pids: Repeated::from(counts.pids),
             last_oom: None,
+            untold: Vec::new(),
+            oom_pace: Pace::new(REPEAT_OOM),
             roused_at: None,
             expected: None,
         }
@@ -136,13 +177,15 @@ impl Lookout {
     /// When it is to be looked at.
     pub fn due_at(&self) -> Option<Instant> {
         let expected = self.expected.as_ref().map(|expected| expected.at);
-        [self.roused_at, expected, self.high.due_at(), self.pids.due_at()].into_iter().flatten().min()
+        let untold = self.oom_pace.next_at().filter(|_| !self.untold.is_empty());
+        [self.roused_at, expected, untold, self.high.due_at(), self.pids.due_at()].into_iter().flatten().min()
     }
 
     /// The next look tells all that waits.
     pub fn hurry(&mut self) {
-        self.high.told_at = None;
-        self.pids.told_at = None;
+        for pace in [&mut self.high.pace, &mut self.pids.pace, &mut self.oom_pace] {
+            pace.told_at = None;
+        }
     }
 
     /// Nothing more is to come.
@@ -156,19 +199,36 @@ impl Lookout {
         self.last_oom.map(|(level, _)| level)
     }
 
+    /// So many hits of the pod's limit are explained by a kill elsewhere in the pod.
+    pub fn explain(&mut self, pod_hits: u64) {
+        self.pod_hits = self.pod_hits.map(|seen| seen.max(pod_hits));
+    }
+
     /// Takes the counters of this moment.
     pub fn take(&mut self, counts: Counts, pod_hits: Option<u64>, now: Instant) -> News {
         self.roused_at = None;
-        let news = News {
-            oom: self.oom(counts, pod_hits, now),
+        let killed = self.oom(counts, pod_hits, now);
+        if let Some((level, kills)) = killed {
+            match self.untold.iter_mut().find(|(known, _)| *known == level) {
+                Some((_, count)) => *count += kills,
+                None => self.untold.push((level, kills)),
+            }
+        }
+        let mut news = News {
+            killed: killed.map(|(level, _)| level),
+            oom: Vec::new(),
             high: self.high.take(counts.high, now),
             pids: self.pids.take(counts.pids, now),
         };
+        if !self.untold.is_empty() && self.oom_pace.allows(now) {
+            self.oom_pace.told(now);
+            news.oom = std::mem::take(&mut self.untold);
+        }
         if let Some(expected) = self.expected.as_mut().filter(|expected| expected.at <= now) {
             expected.pause *= 2;
             expected.at = now + expected.pause;
         }
-        if news.oom.is_some() || self.expected.as_ref().is_some_and(|expected| expected.pause > KILL_LAST) {
+        if killed.is_some() || self.expected.as_ref().is_some_and(|expected| expected.pause > KILL_LAST) {
             self.expected = None;
         }
         news
@@ -234,7 +294,7 @@ mod tests {
         for ((kills, hits, pod_hits), expected) in cases {
             let mut lookout = Lookout::new(before, Some(5));
             let news = lookout.take(Counts { kills, hits, ..Counts::default() }, pod_hits, Instant::now());
-            assert_eq!(news.oom.map(|(level, _)| level), expected, "{kills:?} {hits:?} {pod_hits:?}");
+            assert_eq!(news.killed, expected, "{kills:?} {hits:?} {pod_hits:?}");
             assert_eq!(lookout.last_oom(), expected);
         }
     }
@@ -243,10 +303,11 @@ mod tests {
     fn each_kill_is_told_once_and_judged_by_what_moved_since_the_last() {
         let now = Instant::now();
         let mut lookout = Lookout::new(counts(0, 0), Some(0));
-        assert_eq!(lookout.take(counts(2, 5), Some(0), now).oom, Some((OomLevel::App, 2)));
-        assert_eq!(lookout.take(counts(2, 5), Some(0), now).oom, None);
-        assert_eq!(lookout.take(counts(3, 5), Some(1), now).oom, Some((OomLevel::Pod, 1)));
-        assert_eq!(lookout.take(counts(4, 6), Some(1), now).oom, Some((OomLevel::App, 1)));
+        let at = |seconds: u64| now + Duration::from_secs(seconds);
+        assert_eq!(lookout.take(counts(2, 5), Some(0), now).oom, [(OomLevel::App, 2)]);
+        assert_eq!(lookout.take(counts(2, 5), Some(0), now).oom, []);
+        assert_eq!(lookout.take(counts(3, 5), Some(1), at(10)).oom, [(OomLevel::Pod, 1)]);
+        assert_eq!(lookout.take(counts(4, 6), Some(1), at(20)).oom, [(OomLevel::App, 1)]);
         assert_eq!(lookout.last_oom(), Some(OomLevel::App));
     }
 
@@ -254,16 +315,43 @@ mod tests {
     fn kills_that_follow_at_once_are_of_the_same_cause() {
         let start = Instant::now();
         let mut lookout = Lookout::new(counts(0, 0), Some(0));
-        assert_eq!(lookout.take(counts(1, 0), Some(1), start).oom, Some((OomLevel::Pod, 1)));
+        assert_eq!(lookout.take(counts(1, 0), Some(1), start).killed, Some(OomLevel::Pod));
         let soon = start + Duration::from_secs(1);
-        assert_eq!(lookout.take(counts(3, 0), Some(1), soon).oom, Some((OomLevel::Pod, 2)));
-        assert_eq!(lookout.take(counts(4, 1), Some(1), soon).oom, Some((OomLevel::App, 1)));
+        assert_eq!(lookout.take(counts(3, 0), Some(1), soon).killed, Some(OomLevel::Pod));
+        assert_eq!(lookout.take(counts(4, 1), Some(1), soon).killed, Some(OomLevel::App));
         let later = soon + 2 * SAME;
-        assert_eq!(lookout.take(counts(5, 1), Some(1), later).oom, Some((OomLevel::Host, 1)));
+        assert_eq!(lookout.take(counts(5, 1), Some(1), later).killed, Some(OomLevel::Host));
+        lookout.explain(7);
+        assert_eq!(lookout.take(counts(6, 1), Some(7), later + 2 * SAME).killed, Some(OomLevel::Host));
+    }
+
+    /// However many there are: an account has room for some hundred thousand records.
+    #[test]
+    fn kills_without_end_are_told_as_sums() {
+        let start = Instant::now();
+        let mut lookout = Lookout::new(counts(0, 0), Some(0));
+        let (mut told, mut sum) = (0, 0);
+        let day = 24 * 3600 * 10;
+        for tenth in 0..day {
+            let now = start + Duration::from_millis(100 * tenth);
+            let news = lookout.take(counts(tenth + 1, tenth + 1), Some(0), now);
+            assert_eq!(news.killed, Some(OomLevel::App), "whoever ends it is told of each");
+            told += news.oom.len();
+            sum += news.oom.iter().map(|(_, kills)| kills).sum::<u64>();
+        }
+        assert!((20..60).contains(&told), "{told} records in a day");
+        lookout.hurry();
+        let rest = lookout.take(counts(day, day), Some(0), start + Duration::from_secs(24 * 3600)).oom;
+        assert_eq!(sum + rest.iter().map(|(_, kills)| kills).sum::<u64>(), day);
+        // After a quiet time it is told at once, and soon again.
+        let later = start + Duration::from_secs(48 * 3600);
+        assert_eq!(lookout.take(counts(day + 1, day + 1), Some(0), later).oom.len(), 1);
+        assert_eq!(lookout.take(counts(day + 2, day + 2), Some(0), later).oom.len(), 0);
+        assert_eq!(lookout.due_at(), Some(later + REPEAT_OOM));
     }
 
     #[test]
-    fn what_repeats_itself_is_told_every_ten_seconds_and_at_the_end() {
+    fn what_repeats_itself_is_told_after_ten_seconds_and_at_the_end() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let high = |count: u64| Counts { high: Some(count), pids: Some(0), ..Counts::default() };
@@ -291,17 +379,17 @@ mod tests {
         lookout.expect_kill(start);
         let mut now = start;
         let mut looks = 0;
-        assert_eq!(lookout.take(counts(0, 0), Some(0), now).oom, None);
+        assert_eq!(lookout.take(counts(0, 0), Some(0), now), News::default());
         while let Some(due) = lookout.due_at() {
             assert!(due > now, "a look that is due for ever");
             now = due;
             lookout.take(counts(0, 0), Some(0), now);
             looks += 1;
         }
-        assert!((8..=12).contains(&looks), "{looks}");
-        assert!(now - start > Duration::from_millis(500), "{:?}", now - start);
+        assert!((14..=18).contains(&looks), "{looks}");
+        assert!(now - start > Duration::from_secs(30), "{:?}", now - start);
         lookout.expect_kill(now);
-        assert!(lookout.take(counts(1, 1), Some(0), now).oom.is_some());
+        assert!(lookout.take(counts(1, 1), Some(0), now).killed.is_some());
         assert_eq!(lookout.due_at(), None, "it has come");
     }
 }
