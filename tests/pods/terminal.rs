@@ -73,6 +73,14 @@ impl Terminal {
         }
     }
 
+    /// Whether it has shown this text, or does so in a moment.
+    fn shows(&mut self, text: &str) -> bool {
+        while let Ok(bytes) = self.bytes.recv_timeout(Duration::from_millis(200)) {
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        self.seen.contains(text)
+    }
+
     fn press(&mut self, key: &[u8]) {
         self.window.write_all(key).unwrap();
     }
@@ -251,8 +259,11 @@ fn sigusr1_shows_how_the_pod_is() {
     let mut terminal = Terminal::run(&lab, &pod("one", "", &[sh("api", &script, "")]));
     terminal.wait_for("up");
     crate::harness::wait_until("it runs", || lab.events_so_far().contains("\"up\""));
-    sys::kill(terminal.child.id().cast_signed(), libc::SIGUSR1).unwrap();
-    terminal.wait_for("podrun | the pod is running");
+    // The launcher is told a moment after the account: until then the pod is starting.
+    crate::harness::wait_until("it says that it runs", || {
+        sys::kill(terminal.child.id().cast_signed(), libc::SIGUSR1).unwrap();
+        terminal.shows("podrun | the pod is running")
+    });
     terminal.wait_for("podrun | app `api`: running");
     terminal.press_ctrl_c();
     assert_eq!(terminal.finish().0, 130);

@@ -70,7 +70,13 @@ pub fn hierarchies() -> Vec<Hierarchy> {
         };
         let Some((controllers, path)) = here else { continue };
         let path = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
-        let controllers = controllers.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
+        let controllers: Vec<String> =
+            controllers.split(',').filter(|name| !name.is_empty()).map(String::from).collect();
+        // systemd delegates no devices of v1, and tidies up what is empty there whenever one of its services with a list of
+        // devices ends. podrun joins it only where there is no cgroup2.
+        if controllers == ["devices"] && mounts.lines().any(|line| line.contains(" - cgroup2 ")) {
+            continue;
+        }
         if !found.iter().any(|other| other.controllers == controllers) {
             found.push(Hierarchy::below(Path::new(mount_point), path, controllers));
         }
