@@ -57,6 +57,9 @@ impl fmt::Display for Rule {
     }
 }
 
+/// Where v1 shows what is allowed, a line for each device.
+pub const LIST: &str = "devices.list";
+
 /// Lets the processes of a group, which is an open directory of the cgroup2 tree, do only what the rules allow.
 ///
 /// # Errors
@@ -64,16 +67,16 @@ impl fmt::Display for Rule {
 pub(super) fn attach(group: BorrowedFd<'_>, rules: &[Rule]) -> anyhow::Result<()> {
     let program = bpf::load_device_program(&program(rules)).context("cannot load the filter of devices")?;
     bpf::attach(group, &program).context("cannot attach the filter of devices")?;
-    let count = attached(group)?;
+    let count = attached(group)?.len();
     ensure!(count == 1, "the group shows {count} filters of devices after one was attached");
     Ok(())
 }
 
-/// How many filters of devices a group of the cgroup2 tree has itself.
+/// The numbers of the filters of devices that a group of the cgroup2 tree has itself.
 ///
 /// # Errors
 /// The kernel's.
-pub fn attached(group: BorrowedFd<'_>) -> anyhow::Result<u32> {
+pub fn attached(group: BorrowedFd<'_>) -> anyhow::Result<Vec<u32>> {
     bpf::attached(group).context("cannot look for the filter of devices")
 }
 
@@ -82,18 +85,17 @@ pub fn attached(group: BorrowedFd<'_>) -> anyhow::Result<u32> {
 /// # Errors
 /// The kernel's, such as EPERM for what a group above does not allow; or it shows something else afterwards.
 pub(super) fn list(group: BorrowedFd<'_>, rules: &[Rule]) -> anyhow::Result<()> {
-    const SHOWN: &str = "devices.list";
     files::write(group, "devices.deny", "a").context("cannot write `a` to `devices.deny`")?;
     for rule in rules {
         let line = rule.to_string();
         files::write(group, "devices.allow", &line)
             .with_context(|| format!("cannot write `{line}` to `devices.allow`"))?;
     }
-    let text = files::read(group, SHOWN).with_context(|| format!("cannot read `{SHOWN}`"))?;
+    let text = files::read(group, LIST).with_context(|| format!("cannot read `{LIST}`"))?;
     let shown: BTreeSet<&str> = text.lines().collect();
     let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
     let expected: BTreeSet<&str> = rules.iter().map(String::as_str).collect();
-    ensure!(shown == expected, "`{SHOWN}` shows {shown:?}, expected {expected:?}");
+    ensure!(shown == expected, "`{LIST}` shows {shown:?}, expected {expected:?}");
     Ok(())
 }
 

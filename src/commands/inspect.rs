@@ -4,26 +4,26 @@
 //! the kernel says at this moment. Paths are absolute. docs/json.md lists the keys.
 
 mod field;
+mod limits;
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use serde_json::Value;
 
+use self::limits::{LimitJson, limits};
 use super::{address, cat, status};
 use crate::cgroup::limits::app_group;
-use crate::cgroup::plan::{CgroupPlan, Group, Joined, Version};
+use crate::cgroup::plan::{CgroupPlan, Joined, Version};
 use crate::cli::InspectArgs;
 use crate::error::{EXIT_NOT_FOUND, Note};
-use crate::manifest::isolators_in_toml;
 use crate::output::{write_json_pretty, write_stdout};
 use crate::pod::Pod;
 use crate::pod::plan::PlanRecord;
 use crate::pod::root::Root;
 use crate::pod::status::json::{AppJson, PodJson, SCHEMA};
-use crate::spec::{Limits, Spec};
+use crate::spec::Spec;
 
 #[derive(Serialize)]
 struct InspectedPod {
@@ -59,22 +59,6 @@ struct GroupJson {
     path: PathBuf,
     /// Whether it is there at this moment.
     exists: bool,
-}
-
-/// One file that carries an isolator.
-#[derive(Serialize)]
-struct LimitJson {
-    /// `pod` or `app.NAME`.
-    scope: String,
-    key: String,
-    /// As the manifest means it, a text or a number; not there when podrun sets it for another key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<serde_json::Value>,
-    file: PathBuf,
-    written: String,
-    /// Not there when the group is gone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kernel: Option<String>,
 }
 
 /// Prints what is known.
@@ -119,7 +103,7 @@ fn of_pod(pod: &Pod, status: PodJson, plan: Option<&PlanRecord>, spec: Option<&S
         directory: pod.path().to_owned(),
         has_launcher: pod.is_alive() && pod.has_launcher(),
         cgroups: cgroup.map(|cgroup| groups(cgroup, "")).unwrap_or_default(),
-        limits: cgroup.map(|cgroup| limits(cgroup, spec, |_| true)).unwrap_or_default(),
+        limits: plan.map(|plan| limits(plan, spec, |_| true)).unwrap_or_default(),
         plan: pod.plan_json().ok(),
     }
 }
@@ -136,7 +120,7 @@ fn of_app(pod: &Pod, status: AppJson, plan: Option<&PlanRecord>, spec: Option<&S
         pod: pod.name().to_owned(),
         pod_id: pod.id().to_string(),
         cgroups: cgroup.map(|cgroup| groups(cgroup, &group)).unwrap_or_default(),
-        limits: cgroup.map(|cgroup| limits(cgroup, spec, |name| name == group)).unwrap_or_default(),
+        limits: plan.map(|plan| limits(plan, spec, |name| name == group)).unwrap_or_default(),
         plan: planned,
         status,
     }
@@ -155,49 +139,4 @@ fn groups(plan: &CgroupPlan, group: &str) -> Vec<GroupJson> {
         GroupJson { version: joined.version, controllers, exists: path.is_dir(), path }
     };
     plan.hierarchies.iter().map(json).collect()
-}
-
-/// Every file that was written in the groups that are wanted.
-fn limits(plan: &CgroupPlan, spec: Option<&Spec>, wanted: impl Fn(&str) -> bool) -> Vec<LimitJson> {
-    let mut limits = Vec::new();
-    for group in plan.groups.iter().filter(|group| wanted(&group.name)) {
-        for setting in &group.settings {
-            let Some(joined) = plan.hierarchies.get(setting.hierarchy) else { continue };
-            let file = directory(plan, joined, &group.name).join(&setting.file);
-            limits.push(LimitJson {
-                scope: scope(group),
-                asked: spec.and_then(|spec| asked(spec, group, &setting.key)),
-                key: setting.key.clone(),
-                kernel: read(&file),
-                written: setting.value.clone(),
-                file,
-            });
-        }
-    }
-    limits
-}
-
-fn scope(group: &Group) -> String {
-    match group.name.strip_prefix("app-") {
-        Some(app) => format!("app.{app}"),
-        None if group.name.is_empty() => "pod".to_owned(),
-        None => group.name.clone(),
-    }
-}
-
-/// The values of isolators are written alike in TOML and in JSON.
-fn asked(spec: &Spec, group: &Group, key: &str) -> Option<serde_json::Value> {
-    let limits: &Limits = match group.name.strip_prefix("app-") {
-        Some(name) => &spec.apps.iter().find(|app| app.name == name)?.limits,
-        None => &spec.pod.limits,
-    };
-    let (_, value) = isolators_in_toml(limits).into_iter().find(|(name, _)| *name == key)?;
-    Some(serde_json::from_str(&value).unwrap_or(value.into()))
-}
-
-/// What the kernel says, bounded, without its newline.
-fn read(file: &Path) -> Option<String> {
-    let mut text = String::new();
-    std::fs::File::open(file).ok()?.take(1 << 16).read_to_string(&mut text).ok()?;
-    Some(text.trim_end().to_owned())
 }

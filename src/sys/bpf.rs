@@ -1,4 +1,4 @@
-//! Programs of BPF that decide about devices: load, attach to a group, count (bpf(2)).
+//! Programs of BPF that decide about devices: load, attach to a group, list (bpf(2)).
 
 use std::ffi::CStr;
 use std::io;
@@ -13,6 +13,8 @@ const OF_CGROUP_DEVICE: u32 = 15;
 const AT_CGROUP_DEVICE: u32 = 6;
 /// `BPF_F_ALLOW_MULTI`: groups below may have programs of their own, which are asked as well.
 const ALLOW_MULTI: u32 = 2;
+/// `BPF_CGROUP_MAX_PROGS`: so many a group has at most.
+const PROGRAMS_MAX: u32 = 64;
 const LICENSE: &CStr = c"Apache-2.0 OR MIT";
 
 /// The part of `union bpf_attr` for `BPF_PROG_LOAD` that the first kernel with this type of program has; what follows
@@ -65,8 +67,8 @@ pub fn load_device_program(instructions: &[u64]) -> io::Result<OwnedFd> {
     let mut attributes = Load {
         kind: OF_CGROUP_DEVICE,
         instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
-        instructions: instructions.as_ptr().addr() as u64,
-        license: LICENSE.as_ptr().addr() as u64,
+        instructions: instructions.as_ptr().expose_provenance() as u64,
+        license: LICENSE.as_ptr().expose_provenance() as u64,
         log_level: 0,
         log_size: 0,
         log: 0,
@@ -102,23 +104,27 @@ pub fn attach(group: BorrowedFd<'_>, program: &OwnedFd) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// How many programs of this kind the group has itself.
+/// The numbers of the programs of this kind that the group has itself.
 ///
 /// # Errors
 /// The kernel's.
-pub fn attached(group: BorrowedFd<'_>) -> io::Result<u32> {
+pub fn attached(group: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; PROGRAMS_MAX as usize];
     let mut attributes = Query {
         target: group.as_raw_fd().cast_unsigned(),
         kind: AT_CGROUP_DEVICE,
         query_flags: 0,
         attach_flags: 0,
-        ids: 0,
-        count: 0,
+        ids: ids.as_mut_ptr().expose_provenance() as u64,
+        count: PROGRAMS_MAX,
         rest: [0; 25],
     };
     // SAFETY: the kernel reads `size_of::<Query>()` bytes at `attributes`, which live until it returns, and writes into
-    // fields of that part of `union bpf_attr`, 64 of those 128 bytes; `ids` is null and its room 0, so that it writes
-    // nowhere else.
+    // fields of that part of `union bpf_attr`, 64 of those 128 bytes; and, as `count` says, at most `PROGRAMS_MAX` numbers
+    // of 4 bytes to `ids`, which is an exclusively owned array of that length that lives until it returns.
     let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut attributes, size_of::<Query>()) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(attributes.count) }
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ids.into_iter().take(attributes.count as usize).collect())
 }

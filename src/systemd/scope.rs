@@ -357,7 +357,7 @@ fn verify_filter(plan: &UnitPlan, cgroup: &CgroupPlan) -> anyhow::Result<()> {
     let dir = fs::File::open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
     let (unit, path) = (&plan.slice, path.display());
     ensure!(
-        devices::attached(dir.as_fd())? > 0,
+        !devices::attached(dir.as_fd())?.is_empty(),
         "cannot set devices of the pod: systemd took the list for unit `{unit}`, and `{path}` shows no filter"
     );
     Ok(())

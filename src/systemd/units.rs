@@ -96,7 +96,8 @@ impl UnitPlan {
     }
 
     /// Whether the slice's group must show a filter of devices.
-    pub(super) fn filters_devices(&self) -> bool {
+    #[must_use]
+    pub fn filters_devices(&self) -> bool {
         self.properties.iter().any(|property| property.name == DEVICE_ALLOW)
     }
 

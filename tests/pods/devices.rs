@@ -1,5 +1,6 @@
 //! The devices of an app: what it may open, what it may make a node of, and what it finds in its `/dev`.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::process::Command;
 
@@ -99,6 +100,11 @@ fn expect_bound_by_pod(hidden: &[&CStr]) {
         }
         systemctl(&["daemon-reload"]);
     }
+    let mut inspect = lab.podrun(&["inspect", "one"]);
+    if !hidden.is_empty() {
+        sys::without_mounts(&mut inspect, hidden.iter().map(|&mount| mount.to_owned()).collect());
+    }
+    expect_rows(&Running::spawn(&mut inspect).wait().expect_code(0).json(), lab.is_unified());
     std::fs::write(lab.rootfs().join("tmp/go"), "").unwrap();
     let ended = running.wait().expect_code(0);
     for name in ["none", "wide"] {
@@ -110,6 +116,31 @@ fn expect_bound_by_pod(hidden: &[&CStr]) {
         assert!(told.contains("mknod /dev/made-zero ok"), "{ended}");
     }
     ended.expect_stderr(&["W0372", "/dev/full (rw) is more than the pod's devices allow (r), which bind"]);
+}
+
+/// What `inspect` says of the lists of the pod and of app `wide`: a program of the kernel, or the whole list.
+#[track_caller]
+fn expect_rows(inspected: &serde_json::Value, is_unified: bool) {
+    let limits = inspected["limits"].as_array().expect("limits");
+    let rows: Vec<_> = limits.iter().filter(|limit| limit["key"] == "devices").collect();
+    let said: Vec<_> =
+        rows.iter().map(|row| (row["scope"].as_str().unwrap(), row["by"].as_str().unwrap())).collect();
+    let of_slice = [("pod", "systemd")].into_iter().filter(|_| is_unified && driver_name() == "systemd");
+    let expected: Vec<_> = of_slice.chain([("pod", "podrun"), ("app.wide", "podrun")]).collect();
+    assert_eq!(said, expected);
+    for row in rows {
+        let asked = if row["scope"] == "pod" { "/dev/full:r" } else { "/dev/full:rw" };
+        assert_eq!(row["asked"][0], asked, "{row}");
+        let lines = |key: &str| -> BTreeSet<&str> { row[key].as_str().expect("lines").lines().collect() };
+        assert!(lines("written").contains("c 1:3 rwm"), "{row}");
+        if row.get("file").is_some() {
+            assert_eq!(lines("kernel"), lines("written"), "{row}");
+        } else {
+            let number =
+                |line: &str| line.strip_prefix("program ").is_some_and(|id| id.parse::<u32>().is_ok());
+            assert!(!lines("kernel").is_empty() && lines("kernel").into_iter().all(number), "{row}");
+        }
+    }
 }
 
 /// What it prints.

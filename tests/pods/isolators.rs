@@ -1,10 +1,12 @@
 //! Every isolator in the kernel: a table that says of each key what stands in which file and which property, held
 //! against the kernel in every lane, and printed as docs/isolators.md.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use podrun_abi::event::{End, OomLevel};
+use serde_json::Value;
 
 use crate::harness::{Lab, app, below_systemd, driver_name, pod, require};
 
@@ -278,6 +280,28 @@ fn expect_property(lab: &Lab, row: &Row) {
     }
 }
 
+/// A row of `inspect` for everything that holds, with the three values; only stage1 does it without a file.
+#[track_caller]
+fn expect_inspected(inspected: &Value, row: &Row, scope: &str, asked: &str, is_held: bool) {
+    let limits = inspected["limits"].as_array().expect("limits");
+    let is_rows = |limit: &&Value| limit["scope"] == scope && limit["key"] == row.key;
+    let rows: Vec<&Value> = limits.iter().filter(is_rows).collect();
+    assert_eq!(!rows.is_empty(), is_held, "{scope} {}: {limits:#?}", row.key);
+    let asked: BTreeMap<String, Value> = toml::from_str(&format!("key = {asked}")).expect("a table");
+    for limit in rows {
+        // A file of `unified` takes a number or a text.
+        let bare = |value: &Value| value.to_string().replace('"', "");
+        assert_eq!(bare(&limit["asked"]), bare(&asked["key"]), "{limit}");
+        if limit["by"] == "stage1" {
+            assert!(limit.get("file").is_none() && limit["written"] == "true", "{limit}");
+            continue;
+        }
+        let group = Path::new(limit["file"].as_str().expect("a file")).parent().expect("a group");
+        assert_eq!(limit["by"] == "systemd", group.ends_with("machine-one.slice"), "{limit}");
+        assert!(limit["kernel"].is_string() && limit["written"].is_string(), "{limit}");
+    }
+}
+
 /// A pod and an app that ask for everything, and what came of it.
 fn expect_all(table: &[Row]) {
     let Some(lab) = Lab::open() else { return };
@@ -297,11 +321,10 @@ fn expect_all(table: &[Row]) {
         expect_property(&lab, row);
         for scope in ["pod", "app.a"] {
             let told = format!("  {scope} {}:", row.key);
-            assert!(is_held(&lab, row, scope) != status.contains(&told), "{told}\n{status}");
+            let is_held = is_held(&lab, row, scope);
+            assert!(is_held != status.contains(&told), "{told}\n{status}");
+            expect_inspected(&inspected, row, scope, &asked(row), is_held);
         }
-    }
-    for limit in inspected["limits"].as_array().expect("limits") {
-        assert!(limit["kernel"].is_string(), "{limit}");
     }
     running.signal(libc::SIGTERM);
     running.wait().expect_code(0);
