@@ -143,7 +143,9 @@ impl Groups {
     pub fn open_procs(&self) -> Vec<File> {
         let open = |(hierarchy, path): &(Hierarchy, PathBuf)| {
             let path = if hierarchy.is_unified() { self.delegate_group(path) } else { path.clone() };
-            OpenOptions::new().write(true).open(path.join("cgroup.procs")).expect("cgroup.procs")
+            let file = path.join("cgroup.procs");
+            let opened = OpenOptions::new().write(true).open(&file);
+            opened.unwrap_or_else(|error| panic!("{}: {error}", file.display()))
         };
         self.all.iter().map(open).collect()
     }
