@@ -265,9 +265,10 @@ fn service_without_delegation_is_told_what_to_add() {
     assert_eq!(lab.pod_dirs(), Vec::<PathBuf>::new());
 }
 
-/// The unit's limits are the outer ones and can be changed while the pod runs; the manifest's stand one level below.
+/// The unit's limits are the outer ones and the manifest's stand one level below; both change while the pod runs, each by
+/// the command of its own.
 #[test]
-fn limits_of_unit_and_manifest_both_hold_and_the_units_change_live() {
+fn limits_of_unit_and_manifest_both_hold_and_change_live() {
     let Some(lab) = open() else { return };
     let text = pod("one", LIMITS, &[app("a", APP, "isolators.memory-max = \"25MiB\"")]);
     let unit = Unit::install(&lab, "Delegate=yes\nCPUWeight=50\nMemoryMax=64M\nTasksMax=60", &text);
@@ -290,6 +291,22 @@ fn limits_of_unit_and_manifest_both_hold_and_the_units_change_live() {
             && ["2048", "200"].contains(&unit.value("..", weight).as_str())
     });
     assert_eq!(unit.value("app-a", memory), (25_u64 << 20).to_string());
+    lab.call(&["update", "one", "memory-max=40MiB", "pids-max=30"]).expect_code(0);
+    lab.call(&["update", "one/a", "memory-max=20MiB"]).expect_code(0);
+    systemctl(&["daemon-reload"]).expect_code(0);
+    for (group, megabytes) in [("..", 56_u64), ("", 40), ("app-a", 20)] {
+        assert_eq!(unit.value(group, memory), (megabytes << 20).to_string(), "{group}");
+    }
+    assert_eq!(
+        (unit.value("..", ["pids.max"; 2]), unit.value("", ["pids.max"; 2])),
+        ("60".into(), "30".into())
+    );
+    let inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
+    for limit in
+        inspected["limits"].as_array().expect("limits").iter().filter(|limit| limit["by"] != "stage1")
+    {
+        assert!(limit["by"] == "podrun" && limit["kernel"] == limit["written"], "{limit}");
+    }
     unit.systemctl("stop").expect_code(0);
     unit.expect_gone();
     assert!(lab.outcome("a").stopped);

@@ -1,7 +1,7 @@
 //! The commands that do something: use memory, CPU or processes, die in a chosen way, try what must be refused.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
@@ -59,16 +59,18 @@ pub fn read_through(path: &str) -> Outcome {
     Ok(())
 }
 
-/// Writes so many blocks past the cache, one after the other, and prints how many bytes a second that were.
-pub fn write_direct(path: &str, count: u64, bytes: u64) -> Outcome {
-    let block = sys::Block::new(usize::try_from(bytes).map_err(|_| libc::EINVAL)?);
-    let opened = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path);
-    let mut file = opened.map_err(|error| failed("write-direct", path, &error))?;
+/// Reads or writes so many blocks past the cache, one after the other, and prints how many bytes a second that were.
+pub fn transfer_direct(name: &str, path: &str, count: u64, bytes: u64) -> Outcome {
+    let writes = name == "write-direct";
+    let mut block = sys::Block::new(usize::try_from(bytes).map_err(|_| libc::EINVAL)?);
+    let opened = OpenOptions::new().read(!writes).write(writes).custom_flags(libc::O_DIRECT).open(path);
+    let mut file = opened.map_err(|error| failed(name, path, &error))?;
     let begin = Instant::now();
     for _ in 0..count {
-        file.write_all(block.bytes()).map_err(|error| failed("write-direct", path, &error))?;
+        let one = if writes { file.write_all(block.bytes()) } else { file.read_exact(block.bytes()) };
+        one.map_err(|error| failed(name, path, &error))?;
     }
-    #[expect(clippy::cast_precision_loss, reason = "so many bytes are written in no test")]
+    #[expect(clippy::cast_precision_loss, reason = "so many bytes are moved in no test")]
     let rate = (count * bytes) as f64 / begin.elapsed().as_secs_f64();
     say(&format!("bytes-per-second {rate:.0}"));
     Ok(())

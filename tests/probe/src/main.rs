@@ -61,7 +61,9 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "spin" => act::spin(decimal(arguments, 0)),
         "pin" => act::pin(number(arguments, 0)),
         "read-through" => act::read_through(text(arguments, 0)),
-        "write-direct" => act::write_direct(text(arguments, 0), number(arguments, 1), number(arguments, 2)),
+        "read-direct" | "write-direct" => {
+            act::transfer_direct(name, text(arguments, 0), number(arguments, 1), number(arguments, 2))
+        }
         "fork-bomb" => act::fork_bomb(),
         "orphans" => act::orphans(number(arguments, 0)),
         "no-zombies" => act::wait_without_zombies(decimal(arguments, 0)),

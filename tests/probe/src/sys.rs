@@ -58,7 +58,7 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })
 }
 
-/// Memory that a disk can be written from past the cache: it begins at a page.
+/// Memory that a disk can be written from, or read to, past the cache: it begins at a page.
 pub struct Block {
     at: *mut libc::c_void,
     length: usize,
@@ -73,9 +73,10 @@ impl Block {
         Self { at, length }
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has so many bytes, is never unmapped and never written to.
-        unsafe { std::slice::from_raw_parts(self.at.cast(), self.length) }
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping has so many bytes, all of them set, is never unmapped, and nobody else knows of it: the slice
+        // borrows its only owner.
+        unsafe { std::slice::from_raw_parts_mut(self.at.cast(), self.length) }
     }
 }
 
