@@ -125,8 +125,7 @@ pub fn resolve(
     apps: &[(&str, &Limits)],
     facts: &Facts,
 ) -> Result<CgroupPlan, Vec<LimitError>> {
-    let mut resolver =
-        Resolver { facts, scopes: scopes(pod, apps), errors: Vec::new(), not_enforced: Vec::new() };
+    let mut resolver = Resolver::new(facts, pod, apps);
     let homes = resolver.homes();
     let place = resolver.settle(&homes);
     let hierarchies = resolver.joined(pod_group, &homes, place);
@@ -179,6 +178,10 @@ struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
+    fn new(facts: &'a Facts, pod: &'a Limits, apps: &[(&str, &'a Limits)]) -> Self {
+        Self { facts, scopes: scopes(pod, apps), errors: Vec::new(), not_enforced: Vec::new() }
+    }
+
     /// Finds each limiting controller; the keys of those that are nowhere are refused or dropped.
     fn homes(&mut self) -> Vec<(&'static str, Home<'a>)> {
         LIMITING.into_iter().map(|controller| (controller, self.home(controller))).collect()

@@ -313,17 +313,8 @@ impl AppStatus {
     }
 
     fn fail_start(&mut self, failure: &StartFailure, time: u64) {
-        let outcome = Outcome {
-            end: End::NotStarted { code: failure.exit_code() },
-            oom: None,
-            stopped: false,
-            timed_out: false,
-            memory_peak_bytes: None,
-            cpu_used_ns: None,
-            ran_ms: 0,
-        };
         self.failure = Some(failure.clone());
-        self.state = AppState::Ended(outcome);
+        self.state = AppState::Ended(Outcome::of(End::NotStarted { code: failure.exit_code() }, 0));
         self.ended_ms = Some(time);
     }
 

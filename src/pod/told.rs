@@ -152,15 +152,7 @@ mod tests {
             let told = told(&event, &status);
             told.map(|told| (told.event, told.app.map(str::to_owned), told.priority, told.words))
         };
-        let outcome = |code| Outcome {
-            end: End::Exited { code },
-            oom: None,
-            stopped: false,
-            timed_out: false,
-            memory_peak_bytes: None,
-            cpu_used_ns: None,
-            ran_ms: 5,
-        };
+        let outcome = |code| Outcome::of(End::Exited { code }, 5);
         let web = || Some("web".to_owned());
         assert_eq!(tell(Event::Booted), None);
         let started = tell(Event::Started { app: "web".into(), pid: 7, awaits_ready: true });

@@ -3,9 +3,7 @@
 //! A controller that the groups do not have can still be enabled on cgroup2, where the group above gives it. On v1 the
 //! pod's processes would have to join another hierarchy, one by one and while they fork: that is refused.
 
-use super::{
-    Facts, Home, LIMITING, LimitError, NOT_GIVEN, Resolver, SYSTEMD_GIVES, has, name_on_v1, scopes, target,
-};
+use super::{Facts, Home, LIMITING, LimitError, NOT_GIVEN, Resolver, SYSTEMD_GIVES, has, name_on_v1, target};
 use crate::cgroup::place::DELEGATION_HINT;
 use crate::cgroup::plan::{CgroupPlan, Version};
 use crate::spec::Limits;
@@ -24,8 +22,7 @@ pub fn resolve_again(
     apps: &[(&str, &Limits)],
     facts: &Facts,
 ) -> Result<CgroupPlan, Vec<LimitError>> {
-    let mut resolver =
-        Resolver { facts, scopes: scopes(pod, apps), errors: Vec::new(), not_enforced: Vec::new() };
+    let mut resolver = Resolver::new(facts, pod, apps);
     let mut plan = recorded.clone();
     for controller in LIMITING {
         if target(&plan.hierarchies, controller).is_none() && resolver.demanded(controller) {

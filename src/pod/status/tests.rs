@@ -27,15 +27,7 @@ fn pod_stopping(reason: StopReason) -> Event {
 }
 
 fn ended(app: &str, end: End, change: impl FnOnce(&mut Outcome)) -> Event {
-    let mut outcome = Outcome {
-        end,
-        oom: None,
-        stopped: false,
-        timed_out: false,
-        memory_peak_bytes: None,
-        cpu_used_ns: None,
-        ran_ms: 5,
-    };
+    let mut outcome = Outcome::of(end, 5);
     change(&mut outcome);
     Event::Ended { app: app.into(), outcome }
 }

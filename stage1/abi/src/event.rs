@@ -235,6 +235,22 @@ pub struct Outcome {
     pub ran_ms: u64,
 }
 
+impl Outcome {
+    /// Of an app that nobody told to end, and of which nothing was counted.
+    #[must_use]
+    pub fn of(end: End, ran_ms: u64) -> Self {
+        Self {
+            end,
+            oom: None,
+            stopped: false,
+            timed_out: false,
+            memory_peak_bytes: None,
+            cpu_used_ns: None,
+            ran_ms,
+        }
+    }
+}
+
 /// Code or signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]

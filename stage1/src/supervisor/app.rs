@@ -151,13 +151,9 @@ impl App {
 
     pub fn outcome(&self, end: End, ran: Duration) -> Outcome {
         Outcome {
-            end,
-            oom: None,
             stopped: self.asked.is_some(),
             timed_out: self.asked.is_some_and(|asked| asked.timed_out),
-            memory_peak_bytes: None,
-            cpu_used_ns: None,
-            ran_ms: u64::try_from(ran.as_millis()).unwrap_or(u64::MAX),
+            ..Outcome::of(end, u64::try_from(ran.as_millis()).unwrap_or(u64::MAX))
         }
     }
 

@@ -60,7 +60,7 @@ pub fn read_through(path: &str) -> Outcome {
 }
 
 /// Reads or writes so many blocks past the cache, one after the other, and prints how many bytes a second that were.
-pub fn transfer_direct(name: &str, path: &str, count: u64, bytes: u64) -> Outcome {
+pub fn transfer_direct(name: &str, path: &str, (count, bytes): (u64, u64)) -> Outcome {
     let writes = name == "write-direct";
     let mut block = sys::Block::new(usize::try_from(bytes).map_err(|_| libc::EINVAL)?);
     let opened = OpenOptions::new().read(!writes).write(writes).custom_flags(libc::O_DIRECT).open(path);

@@ -61,9 +61,7 @@ fn perform(name: &str, arguments: &[String]) -> Outcome {
         "spin" => act::spin(decimal(arguments, 0)),
         "pin" => act::pin(number(arguments, 0)),
         "read-through" => act::read_through(text(arguments, 0)),
-        "read-direct" | "write-direct" => {
-            act::transfer_direct(name, text(arguments, 0), number(arguments, 1), number(arguments, 2))
-        }
+        "read-direct" | "write-direct" => act::transfer_direct(name, text(arguments, 0), blocks(arguments)),
         "fork-bomb" => act::fork_bomb(),
         "orphans" => act::orphans(number(arguments, 0)),
         "no-zombies" => act::wait_without_zombies(decimal(arguments, 0)),
@@ -145,6 +143,11 @@ fn errno_name(errno: i32) -> String {
 
 fn text(arguments: &[String], index: usize) -> &str {
     arguments.get(index).map_or("", String::as_str)
+}
+
+/// How many, and of so many bytes each.
+fn blocks(arguments: &[String]) -> (u64, u64) {
+    (number(arguments, 1), number(arguments, 2))
 }
 
 fn number(arguments: &[String], index: usize) -> u64 {
