@@ -175,7 +175,7 @@ fn every_row() -> impl Iterator<Item = &'static Row> {
 }
 
 /// A path on a disk, `/` where it is, and the number of the whole disk.
-fn disk() -> (String, String) {
+pub(crate) fn disk() -> (String, String) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut mounts: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
     mounts.sort_by_key(|fields| fields[4] != "/");

@@ -361,6 +361,32 @@ fn unit_of_the_same_name_that_lives_is_left_alone() {
     expect_nothing_left(&lab);
 }
 
+/// With v1 systemd removes what is empty in a hierarchy, from its root on, when none of its units needs the controller any
+/// longer. The group of an app that waits for another one is empty.
+#[test]
+fn group_of_an_app_that_waits_stays_when_systemd_tidies_up() {
+    let Some(lab) = open() else { return };
+    let limit =
+        format!("isolators.io-max = {{ \"{}\" = {{ wbps = \"64MiB\" }} }}", crate::isolators::disk().0);
+    let first = "on-term 0 ; say up ; wait-file /tmp/go 600 ; notify READY=1 ; pause";
+    let apps = [
+        app("first", first, "rootfs-mode = \"writable\"\nready.notify = true"),
+        app("second", "say runs", &format!("depends-on = [\"first\"]\n{limit}")),
+    ];
+    let running = start(&lab, &manifest(&lab, "", &apps));
+    running.wait_for("up");
+    let own = |words: &[&str]| {
+        let words = [&["--quiet", "--wait"], words].concat();
+        Running::spawn(Command::new("systemd-run").args(words)).wait().expect_code(0);
+    };
+    own(&["--property=IOWeight=50", "true"]);
+    systemctl(&["daemon-reload"]).expect_code(0);
+    own(&["--property=IOAccounting=yes", "true"]);
+    std::fs::write(lab.rootfs().join("tmp/go"), "").unwrap();
+    running.wait_for("runs");
+    end(&lab, running);
+}
+
 /// The pod that had the name leaves its record; to remove that must not touch the one that has the name now.
 #[test]
 fn gc_of_an_ended_pod_leaves_a_later_one_of_its_name_alone() {
