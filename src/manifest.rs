@@ -139,6 +139,8 @@ fn has_newline(table: &Table, text: &str) -> bool {
             }
         }
     }
+    // What the command line has put into it stands elsewhere.
+    leaves.retain(|leaf| table.span.start <= leaf.start && leaf.end <= table.span.end);
     leaves.sort_by_key(|leaf| leaf.start);
     let starts = leaves.iter().map(|leaf| leaf.start).chain([table.span.end]);
     let ends = [table.span.start].into_iter().chain(leaves.iter().map(|leaf| leaf.end));

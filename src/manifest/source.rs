@@ -518,6 +518,22 @@ essential = false
     }
 
     #[test]
+    fn a_key_of_the_command_line_does_not_spread_an_inline_table() {
+        let table = "[app.api.env]\nPORT = \"80\"\nMODE = \"test\"\n";
+        for (inline, is_told) in [
+            ("env = { PORT = \"80\", MODE = \"test\" }\n", false),
+            ("env = { PORT = \"80\",\n MODE = \"test\" }\n", true),
+        ] {
+            let changes = vec![set("app.api.env.PORT=81"), set("app.api.env.NEW=1")];
+            let text = MANIFEST.replace(table, inline);
+            assert_ne!(text, MANIFEST);
+            let read = Source::new("shop.toml", &text, Overrides { changes, ..Overrides::default() }).read();
+            let told: Vec<_> = read.problems.iter().map(|problem| problem.code).collect();
+            assert_eq!(told.contains(&"W0003"), is_told, "{told:?}");
+        }
+    }
+
+    #[test]
     fn a_key_of_the_command_line_is_found() {
         let source = source(vec![set("app.api.user=nobody")]);
         let span = source.locate("app.api.user").unwrap();
