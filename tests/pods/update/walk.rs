@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, slowness, sys, wait_until};
+use crate::isolators::disk;
 
 const UP: &str = "on-term 0 ; say up ; pause";
 const SCOPES: [&str; 3] = ["", "a", "b"];
@@ -37,8 +38,10 @@ impl Random {
 /// What is set of each scope, `""` the pod.
 type Model = BTreeMap<&'static str, BTreeMap<&'static str, String>>;
 
-/// Keys with their values; those of the second half are of cgroup v2 alone.
-const KEYS: [(&str, &[&str]); 13] = [
+type Values = &'static [&'static str];
+
+/// Keys with their values, of both versions.
+const OF_BOTH: [(&str, Values); 10] = [
     ("memory-max", &["64MiB", "96MiB", "128MiB", "max"]),
     ("memory-swap-max", &["0", "16MiB", "max"]),
     ("cpus", &["0.5", "0.2", "0.35"]),
@@ -46,17 +49,35 @@ const KEYS: [(&str, &[&str]); 13] = [
     ("cpu-burst", &["0ms", "2ms"]),
     ("cpu-weight", &["50", "300", "idle"]),
     ("cpuset", &["0", "1", "0-1"]),
+    ("cpuset-mems", &["0"]),
     ("pids-max", &["40", "90", "max"]),
+    ("io-max", DISK_LIMITS),
+];
+/// `DISK` stands for a path on one.
+const DISK_LIMITS: Values = &[
+    "{ \"DISK\" = { wbps = \"1MiB\" } }",
+    "{ \"DISK\" = { rbps = \"2MiB\", wiops = 500 } }",
+    "{ \"DISK\" = { rbps = \"3MiB\", wbps = \"1MiB\", riops = 700, wiops = 600 } }",
+    "{ \"DISK\" = { rbps = \"max\", riops = 300 } }",
+    "{ \"DISK\" = { wbps = \"max\" } }",
+];
+const OF_V2: [(&str, Values); 7] = [
     ("memory-high", &["32MiB", "48MiB", "max"]),
     ("memory-low", &["16MiB"]),
     ("memory-min", &["4MiB", "8MiB"]),
     ("memory-oom-group", &["true", "false"]),
-    ("io-weight", &["50", "200"]),
+    ("memory-zswap-max", &["4MiB", "0", "max"]),
+    WEIGHTS,
+    ("unified", &["{ \"memory.swap.high\" = 8388608 }", "{ \"memory.swap.high\" = \"max\" }"]),
 ];
-const OF_BOTH: usize = 8;
+/// On v1 where the kernel has BFQ.
+const WEIGHTS: (&str, Values) = ("io-weight", &["50", "200"]);
+/// On v1, where it is mounted: on v2 nobody hands it down to a pod that runs, and a pod that starts with it is at the root.
+const PAGES: (&str, Values) =
+    ("hugetlb", &["{ \"2MB\" = \"4MiB\" }", "{ \"2MB\" = \"8MiB\" }", "{ \"2MB\" = \"max\" }"]);
 /// With a hierarchy of v1 that the pod is in as well.
 const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "io"];
-const ON_V1: usize = 4;
+const ON_V1: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "blkio"];
 
 struct Walk<'l> {
     lab: &'l Lab,
@@ -67,28 +88,53 @@ struct Walk<'l> {
     random: Random,
     seed: u64,
     cpus: usize,
+    keys: Vec<(&'static str, Values)>,
+    /// A path on a disk, and the disk's number.
+    disk: (String, String),
+    /// Of a systemd that knows it the slice has it.
+    zswap_is_slices: bool,
 }
 
 impl<'l> Walk<'l> {
     fn new(lab: &'l Lab, model: Model) -> Self {
-        let controllers = if lab.is_unified() { &CONTROLLERS[..] } else { &CONTROLLERS[..ON_V1] };
-        let groups = controllers.iter().map(|&controller| (controller, lab.pod_group(controller, "")));
-        let random = Random::new();
-        Self { lab, groups: groups.collect(), model, seed: random.0, random, cpus: count_cpus() }
+        let mut controllers = if lab.is_unified() { CONTROLLERS } else { ON_V1 }.to_vec();
+        let mut keys = OF_BOTH.to_vec();
+        if lab.is_unified() {
+            keys.extend(OF_V2);
+        } else {
+            let has_bfq = lab.group("blkio").join("blkio.bfq.weight").exists();
+            keys.extend(has_bfq.then_some(WEIGHTS));
+            keys.extend(limits_pages().then_some(PAGES));
+            controllers.extend(limits_pages().then_some("hugetlb"));
+        }
+        let groups = controllers.into_iter().map(|controller| (controller, lab.pod_group(controller, "")));
+        let (groups, random) = (groups.collect(), Random::new());
+        let zswap_is_slices = driver_name() == "systemd" && crate::systemd::version() >= 253;
+        Self {
+            lab,
+            groups,
+            model,
+            seed: random.0,
+            random,
+            cpus: count_cpus(),
+            keys,
+            disk: disk(),
+            zswap_is_slices,
+        }
     }
 
     /// A change that the manifest and both versions take.
     fn next(&mut self) -> (&'static str, Vec<String>) {
         let scope = SCOPES[usize::try_from(self.random.below(3)).unwrap()];
-        let keys = if self.lab.is_unified() { KEYS.len() } else { OF_BOTH };
         let mut own = self.model[scope].clone();
         for _ in 0..=self.random.below(4) {
-            let (key, values) = KEYS[usize::try_from(self.random.below(keys as u64)).unwrap()];
+            let (key, values) =
+                self.keys[usize::try_from(self.random.below(self.keys.len() as u64)).unwrap()];
             if self.random.below(4) == 0 {
                 own.remove(key);
                 continue;
             }
-            let mut value = self.random.of(values).to_owned();
+            let mut value = self.random.of(values).replace("DISK", &self.disk.0);
             // The pod's is never less than an app's.
             if key == "cpus" && scope.is_empty() {
                 value = format!("{}", value.parse::<f64>().unwrap() + 0.5);
@@ -123,9 +169,8 @@ impl<'l> Walk<'l> {
         if is_max("memory-high") && own.contains_key("memory-max") && !is_max("memory-max") {
             own.remove("memory-high");
         }
-        // Below systemd's v1 nobody can give it to a slice.
-        if scope.is_empty() && own.get("cpu-weight").is_some_and(|weight| weight == "idle") {
-            own.remove("cpu-weight");
+        if scope.is_empty() && !self.lab.is_unified() {
+            self.mend_pod_of_v1(own);
         }
         let outer = if scope.is_empty() { None } else { self.model[""].get("cpuset") };
         let fits = |outer: &str, inner: &str| outer == "0-1" || outer == inner;
@@ -142,6 +187,18 @@ impl<'l> Walk<'l> {
                 Some(before) => drop(own.insert("cpuset", before.clone())),
                 None => drop(own.remove("cpuset")),
             }
+        }
+    }
+
+    fn mend_pod_of_v1(&self, own: &mut BTreeMap<&'static str, String>) {
+        // No limit of a group's disks holds for those below it.
+        own.remove("io-max");
+        if driver_name() == "systemd" {
+            // For idle systemd gives the least shares, which is something else, and for disks only slices have shares.
+            if own.get("cpu-weight").is_some_and(|weight| weight == "idle") {
+                own.remove("cpu-weight");
+            }
+            own.remove("io-weight");
         }
     }
 
@@ -187,6 +244,8 @@ impl<'l> Walk<'l> {
             self.expect_in(self.outer(scope, "pids"), "pids.max", get("pids-max").unwrap_or("max"));
             if self.lab.is_unified() {
                 self.verify_v2(scope, &get);
+            } else {
+                self.verify_v1(scope, &get);
             }
         }
     }
@@ -252,6 +311,51 @@ impl<'l> Walk<'l> {
             let text = std::fs::read_to_string(self.outer(scope, "cpuset").join("cpuset.cpus")).unwrap();
             assert!(["", all].contains(&text.trim()), "{text}");
         }
+        let nodes = std::fs::read_to_string(self.outer(scope, "cpuset").join("cpuset.mems")).unwrap();
+        let all = std::fs::read_to_string("/sys/devices/system/node/has_memory").unwrap_or("0".into());
+        match get("cpuset-mems").or((!self.lab.is_unified()).then_some(all.trim())) {
+            // Of the pod's nodes when it has some.
+            None => assert!(["", "0", all.trim()].contains(&nodes.trim()), "{nodes}"),
+            Some(set) => {
+                let is_inherited = get("cpuset-mems").is_none() && nodes.trim() == "0";
+                assert!(nodes.trim() == set || is_inherited, "{scope} {nodes}, expected {set}");
+            }
+        }
+    }
+
+    /// What is asked for a disk, of which a `max` counts as nothing.
+    fn disk_limits(&self, table: Option<&str>) -> BTreeMap<String, u64> {
+        let Some(table) = table else { return BTreeMap::new() };
+        let parsed: BTreeMap<String, BTreeMap<String, BTreeMap<String, toml::Value>>> =
+            toml::from_str(&format!("key = {table}")).expect("a table of tables");
+        let limits = parsed["key"][&self.disk.0].iter().filter_map(|(name, value)| match value {
+            toml::Value::Integer(number) => Some((name.clone(), u64::try_from(*number).unwrap())),
+            value => Some((name.clone(), bytes(value.as_str()).parse().ok()?)),
+        });
+        limits.collect()
+    }
+
+    fn verify_v1<'v>(&self, scope: &str, get: &impl Fn(&str) -> Option<&'v str>) {
+        let limits = self.disk_limits(get("io-max"));
+        let files =
+            [("rbps", "read_bps"), ("wbps", "write_bps"), ("riops", "read_iops"), ("wiops", "write_iops")];
+        for (name, file) in files {
+            let line = limits.get(name).map(|limit| format!("{} {limit}", self.disk.1));
+            self.expect(scope, &format!("blkio.throttle.{file}_device"), &line.unwrap_or_default());
+        }
+        if self.group(scope, "blkio").join("blkio.bfq.weight").exists() {
+            let weight = match get("io-weight") {
+                Some("200") => "109",
+                weight => weight.unwrap_or("100"),
+            };
+            self.expect(scope, "blkio.bfq.weight", weight);
+        }
+        if limits_pages() {
+            let limit = get("hugetlb").and_then(|table| table.split('"').nth(3));
+            for file in ["hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes"] {
+                self.expect(scope, file, &bytes(limit));
+            }
+        }
     }
 
     fn verify_v2<'v>(&self, scope: &str, get: &impl Fn(&str) -> Option<&'v str>) {
@@ -267,7 +371,29 @@ impl<'l> Walk<'l> {
         if get("io-weight").is_some() || place.join("io.weight").exists() {
             self.expect_in(place, "io.weight", &format!("default {}", get("io-weight").unwrap_or("100")));
         }
+        let limits = self.disk_limits(get("io-max"));
+        let place = self.outer(scope, "io");
+        if !limits.is_empty() || place.join("io.max").exists() {
+            let word = |name: &str| limits.get(name).map_or("max".to_owned(), u64::to_string);
+            let (reads, writes) = (word("rbps"), word("wbps"));
+            let rest = format!("riops={} wiops={}", word("riops"), word("wiops"));
+            let line = format!("{} rbps={reads} wbps={writes} {rest}", self.disk.1);
+            self.expect_in(place, "io.max", if limits.is_empty() { "" } else { &line });
+        }
+        let place =
+            if self.zswap_is_slices { self.outer(scope, "memory") } else { self.group(scope, "memory") };
+        self.expect_in(place, "memory.zswap.max", &bytes(get("memory-zswap-max")));
+        let high =
+            if get("unified").is_some_and(|table| table.contains("8388608")) { "8388608" } else { "max" };
+        self.expect(scope, "memory.swap.high", high);
     }
+}
+
+/// Huge pages have a hierarchy of v1.
+fn limits_pages() -> bool {
+    std::fs::read_to_string("/proc/self/cgroup").expect("the own groups").lines().any(|line| {
+        line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == "hugetlb"))
+    })
 }
 
 fn bytes(size: Option<&str>) -> String {
@@ -287,9 +413,14 @@ fn start(lab: &Lab) -> (Running, Model) {
     let cpus = if count_cpus() < 2 { "0" } else { "0-1" };
     pods.push_str(&format!("cpuset = \"{cpus}\"\n"));
     own.insert("cpuset", cpus.to_owned());
-    let running = lab.start(&pod("one", &pods, &[app("a", UP, ""), app("b", UP, "")]));
+    let mut of_a = BTreeMap::from([("io-max", DISK_LIMITS[0].replace("DISK", &disk().0))]);
+    if !lab.is_unified() && limits_pages() {
+        of_a.insert("hugetlb", PAGES.1[0].to_owned());
+    }
+    let keys: String = of_a.iter().map(|(key, value)| format!("isolators.{key} = {value}\n")).collect();
+    let running = lab.start(&pod("one", &pods, &[app("a", UP, &keys), app("b", UP, "")]));
     wait_until("it is up", || lab.events_so_far().contains("\"up\""));
-    (running, BTreeMap::from([("", own), ("a", BTreeMap::new()), ("b", BTreeMap::new())]))
+    (running, BTreeMap::from([("", own), ("a", of_a), ("b", BTreeMap::new())]))
 }
 
 fn count_cpus() -> usize {
@@ -371,12 +502,13 @@ fn change_that_is_killed_is_put_right_by_another_one() {
         walk.model.get_mut("b").unwrap().insert("cpu-weight", weight.to_owned());
         let is_done = lab.call(&["cat", "one"]).stdout.contains("0.35");
         let keys = [("cpus", "0.35"), ("cpu-burst", "2ms"), ("cpu-weight", "300"), ("memory-max", "96MiB")];
-        let own =
-            if is_done { keys.map(|(key, value)| (key, value.to_owned())).into() } else { BTreeMap::new() };
-        walk.model.insert("a", own);
+        let before = walk.model["a"].clone();
+        if is_done {
+            walk.model.get_mut("a").unwrap().extend(keys.map(|(key, value)| (key, value.to_owned())));
+        }
         walk.verify();
         lab.call(&["update", "one/a", "cpus=", "cpu-burst=", "cpu-weight=", "memory-max="]).expect_code(0);
-        walk.model.insert("a", BTreeMap::new());
+        walk.model.insert("a", before);
         walk.verify();
     }
     running.signal(libc::SIGTERM);
