@@ -10,6 +10,7 @@ mod cgroup;
 pub mod check;
 mod disk;
 mod env_file;
+pub mod isolators;
 mod overlay;
 mod profile;
 pub mod program;

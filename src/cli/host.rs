@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::TextFormat;
+use super::{Driver, TextFormat};
 
 /// Say which version this is
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub struct DoctorArgs {
     /// Print nothing; the exit code says it
     #[arg(short, long)]
     pub quiet: bool,
+    /// Who would make the pod's cgroup
+    #[arg(long, value_enum, default_value_t = Driver::Auto, value_name = "DRIVER", env = "PODRUN_DRIVER", hide_env_values = true)]
+    pub driver: Driver,
 }
 
 /// Print what makes a shell complete commands, pods and apps

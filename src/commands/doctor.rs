@@ -1,15 +1,18 @@
 //! `podrun doctor`: what this host can do for pods, and how to mend what it cannot.
 //!
 //! What was seen comes from [`crate::host`]; the verdicts are decided here, without a look at anything. Isolators
-//! are not judged by a list of their own: each one is resolved like that of a manifest, so doctor and `run` cannot
-//! disagree.
+//! are not judged by a list of their own: each one is resolved like that of a manifest, of the pod and of an app, with
+//! the driver that `run` would have, so doctor and `run` cannot disagree.
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::{DoctorArgs, Globals, TextFormat};
-use crate::host::abilities::{self, Abilities, Isolator};
+use crate::commands::load;
+use crate::host::abilities::{self, Abilities};
+use crate::host::isolators::{Isolator, Refused};
 use crate::output::{paint, wrap, write_json, write_stdout};
+use crate::plan::Driver;
 use crate::pod::root::Root;
 use crate::pod::status::json::SCHEMA;
 
@@ -74,7 +77,7 @@ struct DoctorJson<'a> {
 /// When `/proc` is not there, or standard output cannot be written.
 pub fn run(globals: &Globals, args: &DoctorArgs) -> Result<u8> {
     let root = Root::open(&globals.root).map(|root| root.path().to_owned());
-    let findings = findings(&abilities::look(&globals.root)?, root.err());
+    let findings = findings(&abilities::look(&globals.root, load::choice(args.driver))?, root.err());
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
     match args.output {
         _ if args.quiet => {}
@@ -98,12 +101,36 @@ fn findings(host: &Abilities, root_error: Option<anyhow::Error>) -> Vec<Finding>
     findings
 }
 
-/// The hint of a refusal is for the author of a manifest; where the host can be changed, that is said instead.
+/// An isolator of which the pod and an app are not told the same says whose it is.
 fn isolator(isolator: &Isolator) -> Finding {
+    let (name, fix) = (row(isolator), |refused: &Refused| fix(refused));
+    let limited = |found: String, fix| Finding { name: name.clone(), verdict: Verdict::Limited, found, fix };
+    match (&isolator.of_app, &isolator.of_pod) {
+        (Some(app), Some(pod)) if app.reason == pod.reason => limited(app.reason.clone(), fix(app)),
+        (Some(app), Some(pod)) => {
+            let found = format!("of an app refused: {}; of the pod refused: {}", app.reason, pod.reason);
+            limited(found, fix(app))
+        }
+        (Some(app), None) => limited(format!("of the pod; of an app refused: {}", app.reason), fix(app)),
+        (None, Some(pod)) => limited(format!("of an app; of the pod refused: {}", pod.reason), fix(pod)),
+        (None, None) => match &isolator.idle {
+            Some(idle) => limited(idle.reason.clone(), fix(idle)),
+            None => ok(&name, "can be enforced"),
+        },
+    }
+}
+
+fn row(isolator: &Isolator) -> String {
+    isolator.key.to_owned() + &isolator.value.map(|value| format!(" {value}")).unwrap_or_default()
+}
+
+/// The hint of a refusal is for the author of a manifest; where the host can be changed, that is said instead.
+fn fix(refused: &Refused) -> Option<String> {
     const UNIFIED: &str = "boot with cgroup2 alone (systemd.unified_cgroup_hierarchy=1); or in a manifest: on-missing = \"ignore\"";
-    let Some((reason, hint)) = &isolator.refused else { return ok(isolator.key, "can be enforced") };
-    let fix = if reason.starts_with("cgroup v1 has no") { Some(UNIFIED.to_owned()) } else { hint.clone() };
-    Finding { name: isolator.key.to_owned(), verdict: Verdict::Limited, found: reason.clone(), fix }
+    if refused.reason.starts_with("cgroup v1 has no") {
+        return Some(UNIFIED.to_owned());
+    }
+    refused.hint.clone()
 }
 
 fn ok(name: &str, found: impl Into<String>) -> Finding {
@@ -197,7 +224,20 @@ fn descriptors(host: &Abilities) -> Finding {
 }
 
 fn systemd(host: &Abilities) -> Finding {
-    ok("systemd", if host.systemd { "is PID 1" } else { "is not PID 1; podrun needs none" })
+    let made_by = match &host.driver {
+        Ok(made_by) => made_by,
+        Err(refused) => {
+            let fix = refused.hint.as_deref().unwrap_or("--driver cgroupfs goes without systemd");
+            return not_ok("systemd", Verdict::Bad, refused.reason.clone(), fix);
+        }
+    };
+    let found = match made_by {
+        Driver::Systemd => "is PID 1, and makes the groups of pods",
+        Driver::Service => "is PID 1; the groups of a pod are made in the service that podrun is in",
+        Driver::Cgroupfs if host.systemd => "is PID 1; the groups of pods are made by podrun here",
+        Driver::Cgroupfs => "is not PID 1; podrun needs none",
+    };
+    ok("systemd", found)
 }
 
 fn cgroups(host: &Abilities) -> Finding {
@@ -257,6 +297,14 @@ mod tests {
 
     use super::*;
 
+    fn limit(key: &'static str) -> Isolator {
+        Isolator { key, value: None, of_pod: None, of_app: None, idle: None }
+    }
+
+    fn refused(reason: &str) -> Option<Refused> {
+        Some(Refused { reason: reason.to_owned(), hint: Some("leave it out".to_owned()) })
+    }
+
     fn good() -> Abilities {
         Abilities {
             euid: 0,
@@ -271,7 +319,8 @@ mod tests {
             systemd: true,
             hierarchies: vec!["cgroup2 at /sys/fs/cgroup (cpu memory pids)".into()],
             cgroup_kill: true,
-            isolators: vec![Isolator { key: "memory-max", refused: None }],
+            driver: Ok(Driver::Systemd),
+            isolators: vec![limit("memory-max")],
         }
     }
 
@@ -282,7 +331,9 @@ mod tests {
     #[test]
     fn each_lack_has_its_verdict_and_a_fix() {
         assert_eq!(verdict(&good()), Verdict::Ok);
-        let refused = Some(("cgroup v1 has no such limit".to_owned(), Some("leave it out".to_owned())));
+        let silent = Refused { reason: "systemd does not answer".to_owned(), hint: None };
+        let none = || refused("cgroup v1 has no such limit");
+        let low = Isolator { of_pod: none(), of_app: none(), ..limit("memory-low") };
         let table = [
             (Abilities { euid: 1000, ..good() }, "root", Verdict::Bad),
             (Abilities { capabilities: !(1 << 21), ..good() }, "root", Verdict::Bad),
@@ -295,11 +346,8 @@ mod tests {
             (Abilities { nofile: 1024, ..good() }, "descriptors", Verdict::Limited),
             (Abilities { hierarchies: Vec::new(), ..good() }, "cgroups", Verdict::Bad),
             (Abilities { cgroup_kill: false, ..good() }, "cgroup.kill", Verdict::Limited),
-            (
-                Abilities { isolators: vec![Isolator { key: "memory-low", refused }], ..good() },
-                "memory-low",
-                Verdict::Limited,
-            ),
+            (Abilities { driver: Err(silent), ..good() }, "systemd", Verdict::Bad),
+            (Abilities { isolators: vec![low], ..good() }, "memory-low", Verdict::Limited),
         ];
         for (host, name, expected) in table {
             let findings = findings(&host, None);
@@ -308,6 +356,27 @@ mod tests {
             assert_eq!((lacking[0].name.as_str(), lacking[0].verdict), (name, expected));
             assert!(lacking[0].fix.is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn isolator_that_only_the_pod_or_an_app_can_have_says_so() {
+        let (no, pods) = (|| refused("there is none"), || refused("cgroup v1 has no such limit"));
+        let table = [
+            (limit("io-max"), "can be enforced"),
+            (Isolator { of_pod: no(), of_app: no(), ..limit("io-max") }, "there is none"),
+            (Isolator { of_pod: no(), ..limit("io-max") }, "of an app; of the pod refused: there is none"),
+            (Isolator { of_app: no(), ..limit("io-max") }, "of the pod; of an app refused: there is none"),
+            (
+                Isolator { of_pod: pods(), of_app: no(), ..limit("io-max") },
+                "of an app refused: there is none; of the pod refused: cgroup v1 has no such limit",
+            ),
+            (Isolator { idle: refused("does nothing"), ..limit("io-weight") }, "does nothing"),
+        ];
+        for (asked, expected) in table {
+            assert_eq!(isolator(&asked).found, expected);
+        }
+        let idle = Isolator { value: Some("idle"), ..limit("cpu-weight") };
+        assert_eq!(isolator(&idle).name, "cpu-weight idle");
     }
 
     #[test]

@@ -121,7 +121,9 @@ pub fn refused(source: &Source, refusals: Vec<Refusal>, color: bool) -> anyhow::
     anyhow!(Rendered(render(source, &problems, color)))
 }
 
-fn choice(driver: Driver) -> DriverChoice {
+/// What the flag means to who looks at the host.
+#[must_use]
+pub fn choice(driver: Driver) -> DriverChoice {
     match driver {
         Driver::Auto => DriverChoice::Auto,
         Driver::Systemd => DriverChoice::Systemd,

@@ -3,21 +3,17 @@
 //! Other than [`super::probe`], which looks with the eyes of one spec, this looks at everything; and nothing that
 //! is missing is an error. No verdict is given here.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
-use super::{DriverChoice, Host, cgroup, probe, read_bounded};
+use super::isolators::{self, Isolator, Refused};
+use super::{DriverChoice, cgroup, read_bounded};
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::launch;
-use crate::manifest;
-use crate::plan::{self, Request};
-use crate::spec::{AppSpec, IoMax, Limits, Spec};
-use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
+use crate::plan::Driver;
 
 /// What this host has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,28 +42,22 @@ pub struct Abilities {
     pub hierarchies: Vec<String>,
     /// The cgroup2 tree has `cgroup.kill`.
     pub cgroup_kill: bool,
+    /// Who would make the groups of a pod, or why nobody can.
+    pub driver: Result<Driver, Refused>,
     /// Every isolator, and whether it can be enforced.
     pub isolators: Vec<Isolator>,
 }
 
-/// An isolator as this host sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Isolator {
-    /// The manifest's key.
-    pub key: &'static str,
-    /// Why it cannot be enforced, and what to do about it.
-    pub refused: Option<(String, Option<String>)>,
-}
-
-/// Looks at this machine; pods would be recorded in `directory`.
+/// Looks at this machine; pods would be recorded in `directory`, and this driver would make their groups.
 ///
 /// # Errors
 /// Only when `/proc` is not there.
-pub fn look(directory: &Path) -> anyhow::Result<Abilities> {
+pub fn look(directory: &Path, driver: DriverChoice) -> anyhow::Result<Abilities> {
     let hierarchies = cgroup::hierarchies()?;
     let (_, nofile) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?;
     let v2 = hierarchies.v2.as_ref();
     let directory = std::path::absolute(directory).context("cannot find the working directory")?;
+    let (driver, isolators) = isolators::look(driver)?;
     Ok(Abilities {
         euid: nix::unistd::geteuid().as_raw(),
         capabilities: capabilities(&text("/proc/self/status")),
@@ -82,7 +72,8 @@ pub fn look(directory: &Path) -> anyhow::Result<Abilities> {
         hierarchies: words(&hierarchies),
         // The root of the tree has no such file, the groups below it do.
         cgroup_kill: v2.is_some_and(has_kill),
-        isolators: isolators()?,
+        driver,
+        isolators,
     })
 }
 
@@ -90,13 +81,13 @@ fn text(path: &str) -> String {
     String::from_utf8_lossy(&read_bounded(Path::new(path)).unwrap_or_default()).into_owned()
 }
 
-/// The line `CapEff:` of proc_pid_status(5).
 /// Whether limits of processes may go beyond our own: CAP_SYS_RESOURCE.
 pub(super) fn may_raise_limits() -> bool {
     const SYS_RESOURCE: u64 = 1 << 24;
     capabilities(&text("/proc/self/status")) & SYS_RESOURCE != 0
 }
 
+/// The line `CapEff:` of proc_pid_status(5).
 fn capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
@@ -139,86 +130,6 @@ fn has_kill(v2: &Hierarchy) -> bool {
         .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| in_group(&entry.path()))))
 }
 
-/// A pod that asks for nothing.
-const PLAIN: &str =
-    "version = 1\n[pod]\nname = \"doctor\"\n[app.doctor]\nrootfs = \"/\"\nexec = [\"/bin/true\"]\n";
-
-/// Each one is asked of the same host alone; the host was looked at with the eyes of a spec whose apps want one each.
-fn isolators() -> anyhow::Result<Vec<Isolator>> {
-    let plain = manifest::read(PLAIN).spec.context("cannot read doctor's own manifest")?;
-    let set = |numbers: &[u32]| NumberSet(numbers.iter().copied().collect());
-    let app = plain.apps.first().context("doctor's own manifest has no app")?;
-    let with = |limits: Vec<Limits>| {
-        let apps = limits.into_iter().map(|limits| AppSpec { limits, ..app.clone() }).collect();
-        Spec { apps, ..plain.clone() }
-    };
-    let all = wanted(set(&[0]), set(&[0])).into_iter().map(|(_, limits)| limits).collect();
-    let host = probe(&with(all), DriverChoice::Cgroupfs)?;
-    let (cpus, mems) = match &host.cgroups.cpuset {
-        Ok(facts) => (facts.cpus.clone(), facts.mems.clone()),
-        Err(_) => (set(&[0]), set(&[0])),
-    };
-    let judge = |(key, limits)| Isolator { key, refused: refused(key, &with(vec![limits]), &host) };
-    Ok(wanted(cpus, mems).into_iter().map(judge).collect())
-}
-
-fn refused(key: &str, spec: &Spec, host: &Host) -> Option<(String, Option<String>)> {
-    let request = Request {
-        id: "doctor".to_owned(),
-        name: None,
-        started: crate::plan::Started::Foreground,
-        passed: Vec::new(),
-        watchdog_us: None,
-    };
-    let refusals = plan::resolve(spec, host, &request).err()?;
-    let wanted = format!("app.doctor.isolators.{key}");
-    let inner = format!("{wanted}.");
-    let refusal = refusals.into_iter().find(|r| r.path == wanted || r.path.starts_with(&inner))?;
-    let reason = refusal.message.strip_prefix(&format!("{key}: ")).unwrap_or(&refusal.message).to_owned();
-    Some((reason, refusal.hint))
-}
-
-/// Each isolator alone, in the order in which they are explained.
-fn wanted(cpus: NumberSet, mems: NumberSet) -> Vec<(&'static str, Limits)> {
-    const BYTES: Option<Ceiling> = Some(Ceiling::At(64 << 20));
-    const CPU: Option<CpuAmount> = Some(CpuAmount(1_000_000));
-    const MS: Option<Duration> = Some(Duration::from_millis(1));
-    let none = Limits::default;
-    vec![
-        ("memory-max", Limits { memory_max: BYTES, ..none() }),
-        ("memory-high", Limits { memory_high: BYTES, ..none() }),
-        ("memory-low", Limits { memory_low: BYTES, ..none() }),
-        ("memory-min", Limits { memory_min: BYTES, ..none() }),
-        ("memory-swap-max", Limits { memory_max: BYTES, memory_swap_max: BYTES, ..none() }),
-        ("memory-zswap-max", Limits { memory_zswap_max: BYTES, ..none() }),
-        ("memory-oom-group", Limits { memory_oom_group: Some(true), ..none() }),
-        ("cpus", Limits { cpus: CPU, ..none() }),
-        ("cpu-period", Limits { cpus: CPU, cpu_period: MS, ..none() }),
-        ("cpu-burst", Limits { cpus: CPU, cpu_burst: MS, ..none() }),
-        ("cpu-weight", Limits { cpu_weight: Some(CpuWeight::Weight(100)), ..none() }),
-        ("cpuset", Limits { cpuset: Some(cpus), ..none() }),
-        ("cpuset-mems", Limits { cpuset_mems: Some(mems), ..none() }),
-        ("pids-max", Limits { pids_max: Some(Ceiling::At(64)), ..none() }),
-        ("io-weight", Limits { io_weight: Some(100), ..none() }),
-        ("io-max", Limits { io_max: any_disk(), ..none() }),
-        ("hugetlb", Limits { hugetlb: any_huge_page(), ..none() }),
-        ("unified", Limits { unified: [("memory.swap.high".into(), "max".into())].into(), ..none() }),
-    ]
-}
-
-/// Some disk of this host; where there is none, what stands for the host's root.
-fn any_disk() -> BTreeMap<PathBuf, IoMax> {
-    let first = std::fs::read_dir("/sys/block").into_iter().flatten().flatten().next();
-    let path = first.map_or(PathBuf::from("/"), |entry| Path::new("/dev").join(entry.file_name()));
-    [(path, IoMax { rbps: Some(Ceiling::At(1 << 30)), ..IoMax::default() })].into()
-}
-
-/// A size that this kernel has; where it has none, the usual one.
-fn any_huge_page() -> BTreeMap<u64, Ceiling> {
-    let first = cgroup::huge_page_sizes().into_iter().next();
-    [(first.unwrap_or(2 << 20), Ceiling::At(0))].into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,9 +144,12 @@ mod tests {
 
     #[test]
     fn this_host_is_looked_at_as_a_whole() {
-        let found = look(Path::new("/run/podrun")).unwrap();
+        let found = look(Path::new("/run/podrun"), DriverChoice::Cgroupfs).unwrap();
         assert!(!found.kernel.is_empty() && found.nofile > 0 && !found.hierarchies.is_empty(), "{found:?}");
-        let keys: Vec<_> = found.isolators.iter().map(|isolator| isolator.key).collect();
+        assert_eq!(found.driver, Ok(Driver::Cgroupfs));
+        let mut keys: Vec<_> = found.isolators.iter().map(|isolator| isolator.key).collect();
+        assert_eq!(keys.pop(), Some("devices"));
+        keys.dedup();
         let table = crate::manifest::keys::KEYS.iter().filter_map(|key| {
             let name = key.path.strip_prefix("@.isolators.")?;
             let works = key.support == crate::manifest::keys::Support::Supported;

@@ -114,6 +114,25 @@ fn number_of(device: &Path) -> Result<Disk, String> {
     Ok(Disk { major, minor })
 }
 
+/// Whether some disk divides its time by `io-weight`: its scheduler is BFQ, or iocost is on for it. `v2`: where cgroup2
+/// is mounted, whose root says the latter (cgroup-v2.rst, `io.cost.qos`).
+pub(super) fn some_obeys_weights(v2: Option<&Path>) -> bool {
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let mut disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    disks.any(|disk| is_bfq(&text(disk.path().join("queue/scheduler"))))
+        || v2.is_some_and(|root| has_iocost(&text(root.join("io.cost.qos"))))
+}
+
+/// The scheduler that is used stands in brackets.
+fn is_bfq(schedulers: &str) -> bool {
+    schedulers.split_whitespace().any(|word| word == "[bfq]")
+}
+
+/// A line for each disk that was ever asked about.
+fn has_iocost(qos: &str) -> bool {
+    qos.split_whitespace().any(|word| word == "enable=1")
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -183,5 +202,17 @@ mod tests {
         assert_eq!(mount_source(line, "0:31"), Some(("btrfs", "/dev/sda2")));
         assert_eq!(mount_source(line, "0:3"), None);
         assert_eq!(mount_source("nonsense", "0:31"), None);
+    }
+
+    #[test]
+    fn disks_that_obey_weights_are_known_by_their_scheduler_or_iocost() {
+        assert!(is_bfq("mq-deadline kyber [bfq] none\n"));
+        for other in ["[none] mq-deadline kyber bfq\n", "none\n", ""] {
+            assert!(!is_bfq(other), "{other}");
+        }
+        let qos =
+            |enable| format!("8:16 enable={enable} ctrl=auto rpct=95.00 rlat=75000 min=50.00 max=150.00\n");
+        assert!(has_iocost(&qos(1)) && has_iocost(&(qos(0) + &qos(1))));
+        assert!(!has_iocost(&qos(0)) && !has_iocost(""));
     }
 }

@@ -269,7 +269,9 @@ pub fn facts_in_scope(facts: &Facts, manager: &ManagerFacts, pod: &PodFacts<'_>)
         let controllers = unified.root.controllers.iter().filter(|c| given(c)).cloned().collect();
         // As at a root nothing has to be left first: what is in the scope is moved before controllers are enabled.
         let own = GroupFacts { controllers, is_root: true, writable: true, ..GroupFacts::default() };
-        *unified = UnifiedFacts { own_group: group, own, root: GroupFacts::default() };
+        // No other place will do; what this host has and the scope has not is known all the same.
+        let root = GroupFacts { controllers: unified.root.controllers.clone(), ..GroupFacts::default() };
+        *unified = UnifiedFacts { own_group: group, own, root };
     }
     // In the hierarchy by which systemd of a legacy host tells what belongs to the scope.
     facts.also_joined.push("name=systemd".to_owned());

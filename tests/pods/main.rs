@@ -16,6 +16,7 @@ mod confinement;
 mod cpu_shares;
 mod detached;
 mod devices;
+mod doctor;
 mod enforcement;
 mod events;
 mod examples;
