@@ -26,7 +26,7 @@ use crate::sys::descriptors::Inherited;
 
 mod lookout;
 
-use lookout::{Counts, Lookout, SAME};
+use lookout::{Above, Counts, Lookout, SAME};
 
 /// A file with one number, or a few lines with one each.
 pub const TEXT_BYTES_MAX: usize = 4096;
@@ -90,7 +90,8 @@ impl Watch {
 
     /// A file that was never read counts as changed.
     fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.take_alarms_back();
+        self.take_files_back();
+        self.take_notices();
         let all = |list: &[Inherited], interest: Interest| {
             list.iter().try_for_each(|fd| registry.register(&mut SourceFd(&fd.number()), token, interest))
         };
@@ -98,13 +99,20 @@ impl Watch {
         all(&self.counters, Interest::READABLE)
     }
 
-    /// Says whether v1's notifier has counted: then a kill is about to follow.
-    fn take_alarms_back(&self) -> bool {
+    fn take_files_back(&self) {
         let mut buffer = [0; TEXT_BYTES_MAX];
         for file in &self.files {
             let _ = pread(*file, &mut buffer, 0);
         }
-        self.counters.iter().filter(|counter| read(counter.as_fd(), &mut buffer).is_ok()).count() > 0
+    }
+
+    /// What v1's notifier has counted since: for each of them a kill follows.
+    fn take_notices(&self) -> u64 {
+        let count = |counter: &Inherited| {
+            let mut number = [0; size_of::<u64>()];
+            read(counter.as_fd(), &mut number).map_or(0, |_| u64::from_ne_bytes(number))
+        };
+        self.counters.iter().map(count).sum()
     }
 
     fn counts(&self) -> Counts {
@@ -114,16 +122,21 @@ impl Watch {
             hits: self.hits(),
             high: value(&self.memory_high_hits),
             pids: value(&self.pids_hits),
+            notices: None,
         }
     }
 
     /// Where memory and its sum with swap have the same limit, it is the sum's that is hit, and nobody counts that.
     fn hits(&self) -> Option<u64> {
-        let sum = self.memory_sum.as_ref().and_then(Meter::read);
-        if sum.is_some() && sum == self.memory_max.as_ref().and_then(Meter::read) {
+        let sum = limit(self.memory_sum.as_ref());
+        if sum.is_some() && sum == limit(self.memory_max.as_ref()) {
             return None;
         }
         self.oom_hits.as_ref().and_then(Meter::read)
+    }
+
+    fn has_notifier(&self) -> bool {
+        !self.counters.is_empty()
     }
 
     /// A group that was made for this run has counted nothing.
@@ -134,6 +147,7 @@ impl Watch {
             hits: zero(&self.oom_hits),
             high: zero(&self.memory_high_hits),
             pids: zero(&self.pids_hits),
+            notices: None,
         }
     }
 
@@ -207,8 +221,10 @@ pub struct Watches<'a> {
     pod: Lookout,
     /// In the order of the apps.
     of_apps: Vec<Lookout>,
-    /// How often the pod's limit had been hit when something was killed for it last.
-    explained: Option<(u64, Instant)>,
+    /// What the pod had counted when something was killed for its limit last.
+    explained: Option<(Above, Instant)>,
+    /// What v1's notifiers have told; of the pod, and of the apps in their order.
+    notices: (u64, Vec<u64>),
 }
 
 /// What a look has found.
@@ -224,13 +240,15 @@ impl<'a> Watches<'a> {
     /// Nothing has been seen yet.
     pub fn new(apps: &'a [App], handles: &'a Handles) -> Self {
         let pod = handles.links.watch.counts();
-        let lookout = |app: &AppHandles| Lookout::new(app.watch.first_counts(), pod.hits);
+        let above = Above { hits: pod.hits, notices: handles.links.watch.has_notifier().then_some(0) };
+        let lookout = |app: &AppHandles| Lookout::new(app.watch.first_counts(), above);
         Self {
             apps,
             handles,
             pod: Lookout::new(pod, None),
             of_apps: handles.apps.iter().map(lookout).collect(),
             explained: None,
+            notices: (0, vec![0; handles.apps.len()]),
         }
     }
 
@@ -292,7 +310,8 @@ impl<'a> Watches<'a> {
 
     fn look_at_pod(&mut self, now: Instant) -> Vec<Told> {
         let watch = &self.handles.links.watch;
-        watch.take_alarms_back();
+        watch.take_files_back();
+        self.notices.0 += watch.take_notices();
         self.pod.take(watch.counts(), None, now).of_limits(None, watch)
     }
 
@@ -301,20 +320,28 @@ impl<'a> Watches<'a> {
         let Handles { links, apps } = self.handles;
         let (watch, lookout) = (&apps[index.0].watch, &mut self.of_apps[index.0]);
         let name = &self.apps[index.0].name;
-        let is_announced = watch.take_alarms_back();
-        if let Some((hits, _)) = self.explained.filter(|(_, at)| now.saturating_duration_since(*at) >= SAME) {
-            lookout.explain(hits);
+        watch.take_files_back();
+        if let Some((above, _)) = self.explained.filter(|(_, at)| now.saturating_duration_since(*at) >= SAME)
+        {
+            lookout.explain(above);
         }
-        // The kills first: a limit is counted as hit before anything is killed for it.
+        // The kills first: a limit is counted as hit, and told, before anything is killed for it; and to the pod before it is
+        // told to its apps.
         let counts = watch.counts();
-        let pod_hits = links.watch.hits();
-        let news = lookout.take(counts, pod_hits, now);
+        let more = watch.take_notices();
+        let (of_pod, of_apps) = &mut self.notices;
+        of_apps[index.0] += more;
+        *of_pod += links.watch.take_notices();
+        let notices = |watch: &Watch, count: u64| watch.has_notifier().then_some(count);
+        let counts = Counts { notices: notices(watch, of_apps[index.0]), ..counts };
+        let above = Above { hits: links.watch.hits(), notices: notices(&links.watch, *of_pod) };
+        let news = lookout.take(counts, above, now);
         // What is counted may be an earlier one.
-        if is_announced {
+        if more > 0 {
             lookout.expect_kill(now);
         }
         if news.killed == Some(OomLevel::Pod) {
-            self.explained = pod_hits.map(|hits| (hits, now));
+            self.explained = Some((above, now));
         }
         let mut told = news.of_limits(Some(name), watch);
         for (level, kills) in news.oom {

@@ -49,10 +49,10 @@ fn app_above_memory_high_goes_on_slowly() {
 }
 
 /// An app root with files that are nothing but holes, on a disk and not in memory.
-struct Holes(PathBuf);
+pub(crate) struct Holes(PathBuf);
 
 impl Holes {
-    fn create(lab: &Lab, files: &[(&str, u64)]) -> Self {
+    pub(crate) fn create(lab: &Lab, files: &[(&str, u64)]) -> Self {
         let root = Path::new("/var/tmp").join(lab.name());
         let (from, to) = (lab.rootfs(), root.as_os_str());
         let holes = Self(root.clone());
@@ -61,6 +61,10 @@ impl Holes {
             File::create(root.join(name)).unwrap().set_len(*bytes).unwrap();
         }
         holes
+    }
+
+    pub(crate) fn root(&self) -> &str {
+        self.0.to_str().expect("a path of ours")
     }
 }
 
@@ -80,8 +84,7 @@ fn memory_low_and_min_keep_what_an_app_has_from_its_siblings() {
     let holes = Holes::create(&lab, &["low", "min", "taken"].map(|name| (name, 20 * MIB)));
     let of_holes = |name: &str, words: &str, keys: &str| {
         let words = format!("on-term 0 ; {words} ; pause");
-        app(name, &words, &format!("rootfs-mode = \"writable\"\n{keys}"))
-            .replace("@ROOTFS@", holes.0.to_str().unwrap())
+        app(name, &words, &format!("rootfs-mode = \"writable\"\n{keys}")).replace("@ROOTFS@", holes.root())
     };
     let apps = [
         of_holes("low", "read-through /low ; say low-read", "isolators.memory-low = \"24MiB\""),

@@ -1,8 +1,11 @@
 //! Storms of OOM kills: each is told with the app, the level, the limit and the peak, and nobody else feels it.
 
+use std::path::Path;
+
 use podrun_abi::event::{End, OomLevel};
 use serde_json::Value;
 
+use crate::enforcement::Holes;
 use crate::harness::{Ended, Lab, Running, app, pod, runs, slowness, text, wait_until};
 
 const MIB: u64 = 1 << 20;
@@ -63,6 +66,37 @@ fn a_hundred_kills_in_a_row_are_all_told() {
     told.iter().for_each(|line| expect_own_limit(line, limit));
     assert_eq!(lab.outcome("hog").oom, Some(OomLevel::App));
     expect_steady(&ended);
+}
+
+/// The app has met its own limit before, with files that the kernel could drop from the cache: that was no reason to kill.
+#[test]
+fn limit_that_was_met_before_is_not_the_one_that_kills() {
+    let Some(lab) = Lab::open_alone() else { return };
+    let holes = Holes::create(&lab, &[("file", 80 * MIB)]);
+    let victim = format!("read-through /file ; say read ; wait-file /go 600 ; alloc {}", 40 * MIB);
+    let keys = "rootfs-mode = \"writable\"\noom-score-adjust = 900\n\
+                isolators = { memory-max = \"64MiB\", memory-swap-max = \"0\" }";
+    let apps = [
+        app("victim", &victim, keys).replace("@ROOTFS@", holes.root()),
+        app(
+            "hog",
+            &format!("wait-file /tmp/go 600 ; alloc-hold {} ; pause", 100 * MIB),
+            "rootfs-mode = \"writable\"",
+        ),
+    ];
+    let limits = "[pod.isolators]\nmemory-max = \"128MiB\"\nmemory-swap-max = \"0\"\n";
+    let running = lab.start(&pod("one", limits, &apps));
+    running.wait_for("read");
+    std::fs::write(lab.rootfs().join("tmp/go"), "").unwrap();
+    running.wait_for("allocated");
+    std::fs::write(Path::new(holes.root()).join("go"), "").unwrap();
+    running.wait().expect_code(137);
+    let told = told(&lab);
+    assert!(
+        !told.is_empty() && told.iter().all(|line| line["app"] == "victim" && line["oom"] == "pod"),
+        "{told:?}"
+    );
+    assert_eq!(lab.outcome("victim").oom, Some(OomLevel::Pod));
 }
 
 /// Each app with a limit of its own; a group is gone as soon as its only process is.

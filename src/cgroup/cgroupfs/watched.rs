@@ -109,10 +109,9 @@ impl PodCgroup {
                 watched.memory_max = gauge("memory.limit_in_bytes", None);
                 watched.memory_sum = gauge("memory.memsw.limit_in_bytes", None);
                 watched.memory_peak = gauge("memory.max_usage_in_bytes", None);
-                // An app's is told of the pod's too.
-                if of != Of::Pod {
-                    watched.alarms.extend(oom_notifier(tree, group)?.map(|n| Alarm::Counter(to.keep(n))));
-                }
+                // The pod's own group is told of the limits above it too, among them those that systemd has.
+                let told = if of == Of::Pod { "" } else { group };
+                watched.alarms.extend(oom_notifier(tree, told)?.map(|n| Alarm::Counter(to.keep(n))));
             }
             Version::V2 => {
                 let own = if of == Of::Pod { "memory.events.local" } else { "memory.events" };

@@ -32,6 +32,23 @@ pub struct Counts {
     pub high: Option<u64>,
     /// How often no process could be added.
     pub pids: Option<u64>,
+    /// v1: how often its notifier has told that the limit of the group, or of one above it, could not be met.
+    pub notices: Option<u64>,
+}
+
+/// What the pod's group has counted, which decides about a kill in an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Above {
+    /// As [`Counts::hits`].
+    pub hits: Option<u64>,
+    /// As [`Counts::notices`].
+    pub notices: Option<u64>,
+}
+
+impl From<Option<u64>> for Above {
+    fn from(hits: Option<u64>) -> Self {
+        Self { hits, notices: None }
+    }
 }
 
 /// What has not been told yet.
@@ -69,8 +86,10 @@ impl News {
 pub struct Lookout {
     kills: Option<u64>,
     hits: Option<u64>,
-    /// Of the pod; `None` for the pod itself.
-    pod_hits: Option<u64>,
+    /// Of the pod; nothing for the pod itself.
+    above: Above,
+    /// The notices that were the group's alone.
+    own_notices: u64,
     high: Repeated,
     pids: Repeated,
     last_oom: Option<(OomLevel, Instant)>,
@@ -149,11 +168,12 @@ impl Repeated {
 
 impl Lookout {
     /// From these counts on.
-    pub fn new(counts: Counts, pod_hits: Option<u64>) -> Self {
+    pub fn new(counts: Counts, above: impl Into<Above>) -> Self {
         Self {
             kills: counts.kills,
             hits: counts.hits,
-            pod_hits,
+            above: above.into(),
+            own_notices: 0,
             high: Repeated::from(counts.high),
             pids: Repeated::from(counts.pids),
             last_oom: None,
@@ -200,14 +220,16 @@ impl Lookout {
     }
 
     /// So many hits of the pod's limit are explained by a kill elsewhere in the pod.
-    pub fn explain(&mut self, pod_hits: u64) {
-        self.pod_hits = self.pod_hits.map(|seen| seen.max(pod_hits));
+    pub fn explain(&mut self, above: impl Into<Above>) {
+        let above = above.into();
+        self.above.hits = self.above.hits.map(|seen| seen.max(above.hits.unwrap_or_default()));
+        self.above.notices = self.above.notices.map(|seen| seen.max(above.notices.unwrap_or_default()));
     }
 
     /// Takes the counters of this moment.
-    pub fn take(&mut self, counts: Counts, pod_hits: Option<u64>, now: Instant) -> News {
+    pub fn take(&mut self, counts: Counts, above: impl Into<Above>, now: Instant) -> News {
         self.roused_at = None;
-        let killed = self.oom(counts, pod_hits, now);
+        let killed = self.oom(counts, above.into(), now);
         if let Some((level, kills)) = killed {
             match self.untold.iter_mut().find(|(known, _)| *known == level) {
                 Some((_, count)) => *count += kills,
@@ -237,21 +259,39 @@ impl Lookout {
     /// The level is the lowest whose limit could not be met since the last kill. One whose counter cannot be had (cgroup
     /// v1 has none where memory and its sum with swap have the same limit) is found by leaving the others out, the lowest
     /// first.
-    fn oom(&mut self, counts: Counts, pod_hits: Option<u64>, now: Instant) -> Option<(OomLevel, u64)> {
+    fn oom(&mut self, counts: Counts, above: Above, now: Instant) -> Option<(OomLevel, u64)> {
         // A counter that was not there belongs to a limit that was set since.
         let kills = counts.kills?.saturating_sub(self.kills.unwrap_or_default());
         if kills == 0 {
             return None;
         }
-        let (app, pod) = (moved(self.hits, counts.hits), moved(self.pod_hits, pod_hits));
+        let (app, pod) = self.moved(counts, above);
         let before = self.last_oom.filter(|(_, at)| now.saturating_duration_since(*at) < SAME);
         let level = match before {
             Some((before, _)) if app != Some(true) && pod != Some(true) => before,
             _ => level(app, pod),
         };
-        (self.kills, self.hits, self.pod_hits) = (counts.kills, counts.hits, pod_hits);
+        (self.kills, self.hits, self.above) = (counts.kills, counts.hits, above);
+        self.own_notices = self.own_notices.max(own_notices(counts, above).unwrap_or_default());
         self.last_oom = Some((level, now));
         Some((level, kills))
+    }
+
+    /// Whether the limits of the app and of the pod could not be met since the last kill; `None`: nothing tells.
+    ///
+    /// The counters of v1 move also when the kernel could take memory back, as from the cache. Its notifier does not, and
+    /// tells a group of the limits above it as well: what the app was told and the pod was not is the app's own.
+    fn moved(&self, counts: Counts, above: Above) -> (Option<bool>, Option<bool>) {
+        let by_hits = moved(self.above.hits, above.hits);
+        let Some(own) = own_notices(counts, above) else { return (moved(self.hits, counts.hits), by_hits) };
+        let pod = match (above.notices > self.above.notices, by_hits) {
+            // It was told of a group above it, whose limit binds it too.
+            (true, Some(false)) => false,
+            (true, _) => true,
+            // The notifier is silent about a group in which another limit is being enforced.
+            (false, by_hits) => by_hits == Some(true),
+        };
+        (Some(own > self.own_notices), Some(pod))
     }
 }
 
@@ -261,6 +301,11 @@ fn level(app: Option<bool>, pod: Option<bool>) -> OomLevel {
         (_, Some(true)) | (Some(false), None) => OomLevel::Pod,
         (Some(false), Some(false)) => OomLevel::Host,
     }
+}
+
+/// The pod may have been told meanwhile, and the app not yet.
+fn own_notices(counts: Counts, above: Above) -> Option<u64> {
+    Some(counts.notices?.saturating_sub(above.notices?))
 }
 
 /// Whether a counter moved; `None`: it cannot be read.
@@ -299,6 +344,37 @@ mod tests {
         }
     }
 
+    /// Both limits were met before, and memory could be taken back.
+    #[test]
+    fn notices_of_v1_tell_more_than_its_counters() {
+        use OomLevel::{App, Host, Pod};
+        // Notices of the app and of the pod, and hits of the pod; before the kill they are 2, 1 and 5.
+        let cases = [
+            ((3, 1, Some(5)), App),
+            ((3, 1, Some(9)), App),
+            ((3, 1, None), App),
+            ((3, 2, Some(9)), Pod),
+            ((3, 2, None), Pod),
+            // A group above the pod, and nobody's.
+            ((3, 2, Some(5)), Host),
+            ((2, 1, Some(5)), Host),
+            ((2, 1, None), Host),
+            // Two at once: the second is not announced.
+            ((2, 1, Some(6)), Pod),
+        ];
+        for ((own, pod, hits), expected) in cases {
+            let counts = |kills, hits, notices| Counts { notices: Some(notices), ..counts(kills, hits) };
+            let above = |notices, hits| Above { hits, notices: Some(notices) };
+            let start = Instant::now();
+            let mut lookout = Lookout::new(counts(0, 0, 0), above(0, Some(0)));
+            assert_eq!(lookout.take(counts(1, 4, 1), above(0, Some(5)), start).killed, Some(App));
+            // Another app was killed for the pod's limit.
+            lookout.explain(above(1, Some(5)));
+            let news = lookout.take(counts(2, 8, own), above(pod, hits), start + 2 * SAME);
+            assert_eq!(news.killed, Some(expected), "{own} {pod} {hits:?}");
+        }
+    }
+
     #[test]
     fn each_kill_is_told_once_and_judged_by_what_moved_since_the_last() {
         let now = Instant::now();
@@ -321,7 +397,7 @@ mod tests {
         assert_eq!(lookout.take(counts(4, 1), Some(1), soon).killed, Some(OomLevel::App));
         let later = soon + 2 * SAME;
         assert_eq!(lookout.take(counts(5, 1), Some(1), later).killed, Some(OomLevel::Host));
-        lookout.explain(7);
+        lookout.explain(Some(7));
         assert_eq!(lookout.take(counts(6, 1), Some(7), later + 2 * SAME).killed, Some(OomLevel::Host));
     }
 
