@@ -296,6 +296,7 @@ fn boot_app(app: &AppPlan, own: &OfApp, nofile: (u64, u64)) -> App {
         identity: app.identity.clone(),
         rlimits,
         oom_score_adj: app.oom_score_adj,
+        all_cpus: app.all_cpus,
         output: app.output.streams(&app.name),
         sockets: own.sockets.iter().chain(&own.stored).map(|(name, _)| name.clone()).collect(),
         devices: app.devices.clone(),

@@ -162,6 +162,9 @@ pub struct AppPlan {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000.
     pub oom_score_adj: i32,
+    /// The pod or the app names CPUs: the app may run on all of them, whatever the launcher may run on itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_cpus: bool,
     /// What it finds in `/dev` beside what every app has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
@@ -349,6 +352,7 @@ fn resolve_app(
         identity: who.identity,
         rlimits: app.rlimits.iter().map(|(&number, &(soft, hard))| (number, soft, hard)).collect(),
         oom_score_adj: app.oom_score_adjust,
+        all_cpus: spec.pod.limits.cpuset.is_some() || app.limits.cpuset.is_some(),
         devices: devices::nodes(app, host)?,
         output: Output::default(),
         policy: Policy {

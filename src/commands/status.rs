@@ -4,6 +4,8 @@ use anyhow::{Result, anyhow};
 
 use super::waiting::{self, Progress, Subject};
 use super::{address, logs, usage};
+use crate::cgroup::limits::app_group;
+use crate::cgroup::stats;
 use crate::cli::pods::Condition;
 use crate::cli::{StatusArgs, TextFormat};
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_TIMED_OUT, EXIT_USAGE, Note};
@@ -85,6 +87,9 @@ pub(super) fn complete(pod: &Pod, status: &Status, is_alive: bool) -> PodJson {
         for (app, told) in json.apps.iter_mut().zip(&status.apps) {
             if matches!(told.state, AppState::Running { .. } | AppState::Stopping { .. }) {
                 app.usage = usage::read(&plan.cgroup, Some(&app.name));
+                // What is told of kills that go on is told as sums; the kernel has counted all.
+                let counted = stats::usage(&plan.cgroup, &app_group(&app.name)).oom_kills;
+                app.oom_kills = app.oom_kills.max(counted.filter(|kills| *kills > 0));
             }
         }
     }

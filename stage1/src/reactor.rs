@@ -428,7 +428,7 @@ impl<'a> Reactor<'a> {
     fn ended(&mut self, app: AppIndex, mut outcome: Outcome) -> Told {
         self.processes[app.0].give_up();
         if outcome.end != End::Skipped {
-            self.watches.account(app, &mut outcome);
+            self.watches.account(app, &mut outcome, Instant::now());
         }
         Told::Ended { app: self.boot.apps[app.0].name.clone(), outcome }
     }

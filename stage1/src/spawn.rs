@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 use podrun_abi::boot::{App, Boot};
 use podrun_abi::failure::{StartFailure, Step};
 
@@ -152,6 +153,9 @@ fn fail(channel: &impl AsFd, failure: &StartFailure) -> ! {
 /// All that needs stage1's descriptors and mount tree.
 fn settle(job: &Job<'_>, channel: &OwnedFd, joined: Joined) -> Result<(), StartFailure> {
     join(&job.handles.group, joined)?;
+    if job.app.all_cpus {
+        use_all_cpus()?;
+    }
     socket::transmit(channel, JOINED).or_fail(Step::JoinCgroup, "")?;
     job.progress.reach(Step::SetStdio);
     let output = output::open(job.app, job.handles)?;
@@ -167,6 +171,17 @@ fn settle(job: &Job<'_>, channel: &OwnedFd, joined: Joined) -> Result<(), StartF
     set_stdio(output)?;
     job.progress.reach(Step::CloseFds);
     Ok(())
+}
+
+/// The mask of CPUs is inherited, and what it leaves out stays out when a cpuset has more (sched_setaffinity(2)): the kernel
+/// takes of all CPUs those of the cpuset.
+fn use_all_cpus() -> Result<(), StartFailure> {
+    const SUBJECT: &str = "all CPUs of its cpuset";
+    let mut all = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        all.set(cpu).or_fail(Step::JoinCgroup, SUBJECT)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &all).or_fail(Step::JoinCgroup, SUBJECT)
 }
 
 /// Writes the child into each hierarchy that it was not born into; `0` stands for the writer.

@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use nix::unistd::read;
 use podrun_abi::boot::App;
-use podrun_abi::event::{Event as Told, OomLevel, Outcome, Pressure};
+use podrun_abi::event::{End, Event as Told, OomLevel, Outcome, Pressure};
 use podrun_abi::failure::StartFailure;
 use podrun_abi::handover::{Alarm, Gauge, Watched};
 
@@ -355,7 +355,9 @@ impl<'a> Watches<'a> {
     }
 
     /// Completes an outcome with what the group used, and with the last OOM kill in it.
-    pub fn account(&self, app: AppIndex, outcome: &mut Outcome) {
+    pub fn account(&self, app: AppIndex, outcome: &mut Outcome, now: Instant) {
+        let is_killed = matches!(outcome.end, End::Signaled { signal: libc::SIGKILL, .. });
+        outcome.oom_ended = is_killed && !outcome.stopped && self.of_apps[app.0].has_just_killed(now);
         let value = |meter: &Option<Meter>| meter.as_ref().and_then(Meter::read);
         let watch = &self.handles.apps[app.0].watch;
         outcome.oom = self.of_apps[app.0].last_oom();

@@ -1,6 +1,6 @@
 //! Limits reach the kernel as they were written: read from inside the pod and from the host.
 
-use crate::harness::{Lab, app, pod, require, wait_until};
+use crate::harness::{Lab, Running, app, bin_dir, pod, require, text, wait_until};
 
 /// CASES 1.
 #[test]
@@ -82,6 +82,26 @@ fn cpuset_of_an_app_is_where_it_runs() {
         let ended = lab.run(&pod("one", "", &[app("a", &words, &keys)])).expect_code(libc::EINVAL);
         assert!(ended.stdout.contains(&format!("pin {cpu} ok\npin {other} EINVAL\n")), "{ended}");
         assert_eq!(ended.value("Cpus_allowed_list"), cpu);
+    }
+}
+
+/// The mask of the launcher is inherited; who names CPUs means those.
+#[test]
+fn app_runs_on_all_cpus_of_its_cpuset_wherever_the_launcher_runs() {
+    if !require::cpus(2) {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let words = "status Cpus_allowed_list";
+    let apps = [app("named", words, "isolators.cpuset = \"0-1\""), app("unnamed", words, "")];
+    let path = lab.manifest(&pod("one", "", &apps));
+    let podrun = bin_dir().join("podrun");
+    let mut command = lab.command("taskset");
+    command.args(["-c", "0", podrun.to_str().unwrap(), "run", path.to_str().unwrap()]);
+    let ended = Running::spawn(&mut command).wait().expect_code(0);
+    for (name, cpus) in [("named", "0-1"), ("unnamed", "0")] {
+        let told = text::of_app(&ended.stdout, name);
+        assert_eq!(text::value(&told, "Cpus_allowed_list"), Some(cpus), "{ended}");
     }
 }
 

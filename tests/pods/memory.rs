@@ -25,6 +25,23 @@ pub fn hog_is_killed_at_its_own_limit_while_its_sibling_lives() {
     assert!(status.stdout.contains("oom-killed (the app's own limit)"), "status does not say so\n{status}");
 }
 
+/// What an app lost before is told of it, and is not what it ended by.
+#[test]
+fn end_after_an_earlier_kill_is_told_as_what_it_is() {
+    let Some(lab) = Lab::open_alone() else { return };
+    let keys = "isolators = { memory-max = \"16MiB\", memory-swap-max = \"0\", memory-oom-group = false }";
+    let running = lab.start(&pod("one", "", &[app("a", "child-alloc 20000000 ; say lost-it ; pause", keys)]));
+    running.wait_for("lost-it");
+    let json = lab.call(&["status", "-o", "json", "one"]).expect_code(0).json();
+    assert_eq!(json["apps"][0]["oom_kills"], 1, "{json}");
+    lab.call(&["stop", "one"]).expect_code(0);
+    running.wait();
+    let outcome = lab.outcome("a");
+    assert_eq!((outcome.oom, outcome.oom_ended, outcome.stopped), (Some(OomLevel::App), false, true));
+    let told = lab.call(&["status", "one"]).stdout;
+    assert!(told.contains("stopped") && !told.contains("oom-killed"), "{told}");
+}
+
 /// CASES 4.
 #[test]
 fn sum_over_the_pods_limit_is_told_as_the_pods_level() {

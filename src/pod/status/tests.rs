@@ -127,7 +127,7 @@ fn the_first_failure_decides_and_the_others_are_stopped_by_the_pod() {
 fn every_end_of_an_app_has_its_words() {
     type Change = fn(&mut Outcome);
     let stopped: Change = |outcome| outcome.stopped = true;
-    let table: [(End, Change, &str); 14] = [
+    let table: [(End, Change, &str); 17] = [
         (End::Exited { code: 0 }, |_| (), "exited 0"),
         (End::Exited { code: 5 }, |_| (), "exited 5"),
         (
@@ -140,9 +140,24 @@ fn every_end_of_an_app_has_its_words() {
         (signaled(15), stopped, "stopped by the pod"),
         (signaled(9), stopped, "killed by the pod"),
         (signaled(9), |o| (o.stopped, o.timed_out) = (true, true), "killed after its stop-timeout"),
-        (signaled(9), |o| o.oom = Some(OomLevel::App), "oom-killed (the app's own limit)"),
-        (signaled(9), |o| o.oom = Some(OomLevel::Pod), "oom-killed (the pod's limit)"),
-        (signaled(9), |o| o.oom = Some(OomLevel::Host), "oom-killed (the host's memory)"),
+        (
+            signaled(9),
+            |o| (o.oom, o.oom_ended) = (Some(OomLevel::App), true),
+            "oom-killed (the app's own limit)",
+        ),
+        (signaled(9), |o| (o.oom, o.oom_ended) = (Some(OomLevel::Pod), true), "oom-killed (the pod's limit)"),
+        (
+            signaled(9),
+            |o| (o.oom, o.oom_ended) = (Some(OomLevel::Host), true),
+            "oom-killed (the host's memory)",
+        ),
+        (
+            signaled(11),
+            |o| o.oom = Some(OomLevel::App),
+            "killed by SIGSEGV (OOM kill in it, the app's own limit)",
+        ),
+        (signaled(15), |o| (o.oom, o.stopped) = (Some(OomLevel::App), true), "stopped by the pod"),
+        (signaled(9), |o| (o.oom, o.stopped) = (Some(OomLevel::App), true), "killed by the pod"),
         (End::Signaled { signal: 11, core: true }, |_| (), "killed by SIGSEGV (core dumped)"),
         (signaled(36), |_| (), "killed by SIGRTMIN+2"),
         (End::Skipped, |_| (), "skipped"),
@@ -270,7 +285,7 @@ fn an_account_without_a_plan_brings_its_apps_in_their_order_and_bounded() {
 #[test]
 fn json_has_raw_numbers_and_rfc_3339_times() {
     let oom = |outcome: &mut Outcome| {
-        outcome.oom = Some(OomLevel::App);
+        (outcome.oom, outcome.oom_ended) = (Some(OomLevel::App), true);
         outcome.memory_peak_bytes = Some(26_214_400);
         outcome.cpu_used_ns = Some(12);
     };

@@ -102,7 +102,7 @@ impl AppStatus {
             (End::NotStarted { .. }, Some(failure)) => format!("not started: {failure}"),
             (End::NotStarted { code }, None) => format!("not started (exit code {code})"),
             _ if outcome.timed_out => "killed after its stop-timeout".into(),
-            (End::Signaled { signal, .. }, _) if outcome.oom.is_none() && outcome.stopped => {
+            (End::Signaled { signal, .. }, _) if outcome.stopped => {
                 if signal == Signal::SIGKILL as i32 {
                     format!("killed {by}")
                 } else {
@@ -116,7 +116,10 @@ impl AppStatus {
                 Some(level) => format!("exited {code} (OOM kill in it, {})", whose(level)),
             },
             (End::Signaled { signal, core }, _) => match outcome.oom {
-                Some(level) => format!("oom-killed ({})", whose(level)),
+                Some(level) if outcome.oom_ended => format!("oom-killed ({})", whose(level)),
+                Some(level) => {
+                    format!("killed by {} (OOM kill in it, {})", signal_name(signal), whose(level))
+                }
                 None if core => format!("killed by {} (core dumped)", signal_name(signal)),
                 None => format!("killed by {}", signal_name(signal)),
             },
@@ -133,7 +136,7 @@ impl AppStatus {
             End::NotStarted { .. } => true,
             End::Skipped => false,
         };
-        bad_end || outcome.timed_out || outcome.oom.is_some()
+        bad_end || outcome.timed_out || (outcome.oom.is_some() && !outcome.stopped)
     }
 }
 

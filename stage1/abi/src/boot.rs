@@ -101,6 +101,9 @@ pub struct App {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// -1000..=1000, written to `/proc/self/oom_score_adj`.
     pub oom_score_adj: i32,
+    /// It may run on every CPU of its cpuset, whatever the launcher may run on itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_cpus: bool,
     /// Where its standard output and error go.
     pub output: Output,
     /// The names of the listening sockets that it gets as descriptors from 3 on, as sd_listen_fds(3) has it, and behind

@@ -223,6 +223,9 @@ pub struct Outcome {
     pub end: End,
     /// The OOM killer killed a process of the app: the level whose limit was hit, of the last time.
     pub oom: Option<OomLevel>,
+    /// That is what it ended by: SIGKILL, from nobody else that is known.
+    #[serde(default)]
+    pub oom_ended: bool,
     /// It was asked to end: by the pod's own end or by a command.
     pub stopped: bool,
     /// It did not end in its grace time and was killed.
@@ -242,6 +245,7 @@ impl Outcome {
         Self {
             end,
             oom: None,
+            oom_ended: false,
             stopped: false,
             timed_out: false,
             memory_peak_bytes: None,

@@ -28,6 +28,7 @@ fn plan(name: &str, after: &[usize]) -> AppPlan {
         identity,
         rlimits: vec![],
         oom_score_adj: 0,
+        all_cpus: false,
         output: podrun_abi::boot::Output::Given,
         sockets: vec![],
         devices: vec![],

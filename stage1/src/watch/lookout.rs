@@ -11,6 +11,8 @@ use super::{Meter, Watch, limit};
 const REPEAT_FIRST: Duration = Duration::from_secs(10);
 const REPEAT_OOM: Duration = Duration::from_secs(1);
 const REPEAT_LAST: Duration = Duration::from_secs(3600);
+/// Of kills, which are what somebody is waiting for.
+const REPEAT_LAST_OOM: Duration = Duration::from_secs(300);
 /// After so many pauses without anything new it begins with the first pause again.
 const QUIET_PAUSES: u32 = 4;
 /// Kills that follow within this time, and no limit was hit in between, are of the same cause: the kernel takes the
@@ -112,13 +114,14 @@ struct Expected {
 #[derive(Debug)]
 struct Pace {
     first: Duration,
+    last: Duration,
     pause: Duration,
     told_at: Option<Instant>,
 }
 
 impl Pace {
-    fn new(first: Duration) -> Self {
-        Self { first, pause: first, told_at: None }
+    fn new(first: Duration, last: Duration) -> Self {
+        Self { first, last, pause: first, told_at: None }
     }
 
     fn next_at(&self) -> Option<Instant> {
@@ -131,7 +134,7 @@ impl Pace {
 
     fn told(&mut self, now: Instant) {
         let goes_on = self.told_at.is_some_and(|told| now < told + QUIET_PAUSES * self.pause);
-        self.pause = if goes_on { (2 * self.pause).min(REPEAT_LAST) } else { self.first };
+        self.pause = if goes_on { (2 * self.pause).min(self.last) } else { self.first };
         self.told_at = Some(now);
     }
 }
@@ -146,7 +149,7 @@ struct Repeated {
 
 impl Repeated {
     fn from(count: Option<u64>) -> Self {
-        Self { seen: count.unwrap_or_default(), pace: Pace::new(REPEAT_FIRST), waits: false }
+        Self { seen: count.unwrap_or_default(), pace: Pace::new(REPEAT_FIRST, REPEAT_LAST), waits: false }
     }
 
     /// What is to be told now.
@@ -178,7 +181,7 @@ impl Lookout {
             pids: Repeated::from(counts.pids),
             last_oom: None,
             untold: Vec::new(),
-            oom_pace: Pace::new(REPEAT_OOM),
+            oom_pace: Pace::new(REPEAT_OOM, REPEAT_LAST_OOM),
             roused_at: None,
             expected: None,
         }
@@ -217,6 +220,11 @@ impl Lookout {
     /// The level of the last kill.
     pub fn last_oom(&self) -> Option<OomLevel> {
         self.last_oom.map(|(level, _)| level)
+    }
+
+    /// Whether that was so short ago that what dies now dies of it.
+    pub fn has_just_killed(&self, now: Instant) -> bool {
+        self.last_oom.is_some_and(|(_, at)| now.saturating_duration_since(at) < SAME)
     }
 
     /// So many hits of the pod's limit are explained by a kill elsewhere in the pod.
@@ -415,7 +423,7 @@ mod tests {
             told += news.oom.len();
             sum += news.oom.iter().map(|(_, kills)| kills).sum::<u64>();
         }
-        assert!((20..60).contains(&told), "{told} records in a day");
+        assert!((288..310).contains(&told), "{told} records in a day");
         lookout.hurry();
         let rest = lookout.take(counts(day, day), Some(0), start + Duration::from_secs(24 * 3600)).oom;
         assert_eq!(sum + rest.iter().map(|(_, kills)| kills).sum::<u64>(), day);

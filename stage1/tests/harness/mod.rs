@@ -77,6 +77,7 @@ pub fn app(name: &str, commands: &str) -> App {
         },
         rlimits: vec![],
         oom_score_adj: 0,
+        all_cpus: false,
         output: Output::Given,
         sockets: vec![],
         devices: vec![],
