@@ -4,6 +4,7 @@
 //! so. [`dir::PodDir`] is the launcher's side, [`Pod`] everybody else's. What a record says is believed only
 //! as far as it can be read, and never makes a living pod dead.
 
+pub mod arrivals;
 pub mod change;
 pub mod client;
 pub mod dir;

@@ -1,6 +1,7 @@
 //! `podrun events`: what has happened to pods and apps, out of the accounts of the pods, and what is happening.
 //!
-//! The account is a file that stage1 appends to; it is read again while the pod lives. Events of several pods are put
+//! The account is a file that stage1 appends to; it is read again while the pod lives, and kept open, so that it can be
+//! read to its end when it has been removed. Events of several pods are put
 //! in order by their times, as far as they are there at the same moment.
 
 mod json;
@@ -19,6 +20,7 @@ use crate::error::{EXIT_NOT_FOUND, Note};
 use crate::output::journal::priority::{ERROR, WARNING};
 use crate::output::{json_line, printable, write_more};
 use crate::pod::Pod;
+use crate::pod::arrivals::Arrivals;
 use crate::pod::dir::EVENTS;
 use crate::pod::events::{Tail, stamp};
 use crate::pod::record::Unreadable;
@@ -40,6 +42,7 @@ pub fn run(globals: &Globals, args: &EventsArgs) -> Result<u8> {
         TextFormat::Text => Form::Text { color: globals.color.stdout() },
     };
     let wanted = Wanted { window: Window::of(args.since, args.until), kinds: &args.events };
+    let mut arrivals = (args.follow && args.pods.is_empty()).then(|| Arrivals::new(&root));
     let mut watched = watched(&root, args)?;
     let mut history = look(&mut watched, &wanted, form)?;
     if let Some(count) = args.tail {
@@ -55,12 +58,15 @@ pub fn run(globals: &Globals, args: &EventsArgs) -> Result<u8> {
             return Ok(0);
         }
         pause = if more { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
-        std::thread::sleep(pause);
-        if args.pods.is_empty() {
-            meet(&root, &mut watched)?;
-        }
+        let has_come = match &mut arrivals {
+            Some(arrivals) => arrivals.wait(pause) && meet(&root, &mut watched)?,
+            None => {
+                std::thread::sleep(pause);
+                false
+            }
+        };
         let lines = look(&mut watched, &wanted, form)?;
-        more = !lines.is_empty();
+        more = has_come || !lines.is_empty();
         if !print(&lines)? {
             return Ok(0);
         }
@@ -100,8 +106,7 @@ impl Watched {
         Self { pod, apps, tail: None, is_over: false, status: Status::new(Vec::new()), last_ms }
     }
 
-    /// What is new. A pod that is being made has its account a moment later than its name; and only those that live are
-    /// kept open.
+    /// What is new. Only those that live are kept open.
     fn read(&mut self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         // Life first: what a pod that is over has written is all there.
@@ -188,17 +193,18 @@ fn watched(root: &Root, args: &EventsArgs) -> Result<Vec<Watched>> {
     Ok(watched)
 }
 
-/// Those that have come since.
-fn meet(root: &Root, watched: &mut Vec<Watched>) -> Result<()> {
+/// Takes in those that have come since, and says whether there are any.
+fn meet(root: &Root, watched: &mut Vec<Watched>) -> Result<bool> {
     let pods = root.list()?;
     // Those that were removed can be forgotten; one that has ended stays known, or it would be told again.
     watched.retain(|known| !known.is_over || pods.iter().any(|pod| pod.id() == known.pod.id()));
+    let known = watched.len();
     for pod in pods {
         if !watched.iter().any(|known| known.pod.id() == pod.id()) {
             watched.push(Watched::new(pod, None));
         }
     }
-    Ok(())
+    Ok(watched.len() > known)
 }
 
 /// A line, and when what it says has happened.

@@ -94,6 +94,8 @@ impl PodDir {
         record::create_new(&path.join(POD))
             .and_then(|mut file| file.write_all(&serde_json::to_vec(&record)?))
             .with_context(|| format!("cannot write `{}`", path.join(POD).display()))?;
+        // Whoever follows the pod opens it as soon as there is one: it may not live for long.
+        open_events(&path)?;
         Ok(Self { id, path, lock: lock.into(), directory, record })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use super::*;
 use crate::error::{exit_code, hints};
 
-fn root() -> (tempfile::TempDir, Root) {
+pub(in crate::pod) fn root() -> (tempfile::TempDir, Root) {
     let directory = tempfile::tempdir().unwrap();
     let root = Root::open(&directory.path().join("podrun")).unwrap();
     (directory, root)

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Lab, app, pod, require, wait_until};
+use crate::harness::{Lab, app, pod, require, slowness, wait_until};
 
 /// What is told as JSON, a line each.
 fn lines(text: &str) -> Vec<Value> {
@@ -87,6 +87,42 @@ fn pods_that_come_are_followed_from_their_beginning() {
     let told = told();
     let left_out: Vec<&Value> = wanted.iter().filter(|line| !told.contains(line)).collect();
     assert!(left_out.is_empty() && told.len() == wanted.len(), "not told: {left_out:?}");
+}
+
+/// Each has gone a moment later and leaves no record.
+#[test]
+fn short_pods_that_leave_nothing_are_followed_too() {
+    let Some(lab) = Lab::open() else { return };
+    let mut command = lab.command(crate::harness::bin_dir().join("podrun"));
+    let file = std::fs::File::create(lab.path("told")).unwrap();
+    let mut child = command.args(["events", "-f", "-o", "json"]).stdout(file).spawn().unwrap();
+    lab.run(&pod("first", "", &[app("a", "exit 0", "")])).expect_code(0);
+    let ended = || {
+        let text = std::fs::read_to_string(lab.path("told")).unwrap();
+        // The last line may be on its way.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        of_kind(&lines(whole), "ended").iter().map(|line| line["pod"].clone()).collect::<Vec<_>>()
+    };
+    wait_until("it follows", || !ended().is_empty());
+    let mut expected = vec!["first".to_owned()];
+    for number in 0..if slowness() == 1 { 20 } else { 6 } {
+        let name = format!("p{number}");
+        lab.start_with(&["--rm"], &pod(&name, "", &[app("a", "exit 0", "")])).wait().expect_code(0);
+        expected.push(name);
+    }
+    // In order: with the last one all have been told.
+    lab.run(&pod("last", "", &[app("a", "exit 0", "")])).expect_code(0);
+    wait_until("the last one is told", || ended().contains(&"last".into()));
+    expected.push("last".to_owned());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // In their order, and nearly all: a machine that is busy may give it no CPU as long as a pod lives. A look now and
+    // then finds one in five.
+    let told = ended();
+    let mut in_order = expected.clone();
+    in_order.retain(|name| told.iter().any(|told| told == name));
+    assert_eq!(told, in_order);
+    assert!(2 * told.len() > expected.len(), "{told:?}");
 }
 
 /// Whoever reads no more is not written to for ever.
