@@ -36,8 +36,26 @@ pub enum Apps {
     None,
     /// Its own and that of each app that runs.
     All,
-    /// That of this app alone.
-    One(String),
+    /// Those of these apps alone.
+    Some(Vec<String>),
+}
+
+impl Apps {
+    /// Both, and each line once.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, apps) | (apps, Self::None) => apps,
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Some(mut apps), Self::Some(more)) => {
+                for app in more {
+                    if !apps.contains(&app) {
+                        apps.push(app);
+                    }
+                }
+                Self::Some(apps)
+            }
+        }
+    }
 }
 
 /// One group, at one moment.
@@ -70,11 +88,19 @@ pub fn subjects(root: &Root, asked: &Asked<'_>) -> Result<(Vec<Subject>, Option<
     let mut failure = None;
     for address in addresses(asked.pods, asked.apps)? {
         match subject(root, &address.pod, address.app) {
-            Ok(subject) => subjects.push(subject),
+            Ok(subject) => merge(&mut subjects, subject),
             Err(error) => failure = Some(error),
         }
     }
     Ok((subjects, failure))
+}
+
+/// A pod that is named more than once has its place at its first name.
+fn merge(subjects: &mut Vec<Subject>, subject: Subject) {
+    match subjects.iter_mut().find(|known| known.pod.id() == subject.pod.id()) {
+        Some(known) => known.apps = std::mem::replace(&mut known.apps, Apps::None).and(subject.apps),
+        None => subjects.push(subject),
+    }
 }
 
 fn subject(root: &Root, word: &str, app: Option<String>) -> Result<Subject> {
@@ -85,7 +111,7 @@ fn subject(root: &Root, word: &str, app: Option<String>) -> Result<Subject> {
     }
     let Some(app) = app else { return Ok(Subject { pod, apps: Apps::All }) };
     check_app(&pod.status(), &app).map_err(|error| error.context(format!("cannot look at pod `{word}`")))?;
-    Ok(Subject { pod, apps: Apps::One(app) })
+    Ok(Subject { pod, apps: Apps::Some(vec![app]) })
 }
 
 /// One look at each group.
@@ -111,7 +137,7 @@ fn looks_at(Subject { pod, apps }: &Subject) -> Vec<Look> {
     match apps {
         Apps::None => vec![look(None)],
         Apps::All => std::iter::once(None).chain(running()).map(look).collect(),
-        Apps::One(app) => vec![look(Some(app.clone()))],
+        Apps::Some(apps) => apps.iter().map(|app| look(Some(app.clone()))).collect(),
     }
 }
 
@@ -139,5 +165,25 @@ impl Line {
     pub fn percent(&self, part_ns: Option<u64>) -> Option<f64> {
         let span = self.span_ns.filter(|span| *span > 0)?;
         Some(part_ns? as f64 * 100.0 / span as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_twice_is_looked_at_once() {
+        let some = |apps: &[&str]| Apps::Some(apps.iter().map(|app| (*app).to_owned()).collect());
+        for (one, other, both) in [
+            (Apps::All, some(&["a"]), Apps::All),
+            (some(&["a"]), Apps::All, Apps::All),
+            (Apps::All, Apps::All, Apps::All),
+            (some(&["b"]), some(&["a"]), some(&["b", "a"])),
+            (some(&["a", "b"]), some(&["b", "a"]), some(&["a", "b"])),
+            (Apps::None, some(&["a"]), some(&["a"])),
+        ] {
+            assert_eq!(one.clone().and(other.clone()), both, "{one:?} {other:?}");
+        }
     }
 }
