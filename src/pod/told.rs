@@ -90,8 +90,10 @@ pub fn told<'a>(event: &'a Event, status: &Status) -> Option<Told<'a>> {
                 format!("is above its memory-high{limit}: slowed down {}", often(*times)),
             )
         }
-        Event::PidsMax { app, times, limit } => {
-            let limit = limit.map_or("the pod's pids-max".to_owned(), |limit| format!("pids-max = {limit}"));
+        Event::PidsMax { app, times, limit, of_pod } => {
+            let whose = if *of_pod || limit.is_none() { "the pod's " } else { "" };
+            let number = limit.map(|limit| format!(" = {limit}")).unwrap_or_default();
+            let limit = format!("{whose}pids-max{number}");
             of_either("pids-max", app, format!("was refused a process {} by {limit}", often(*times)))
         }
         Event::Stopping { app, signal } => {
@@ -204,8 +206,11 @@ mod tests {
         );
         let high = Event::MemoryHigh { app: None, times: 3, limit_bytes: Some(1 << 20) };
         assert_eq!(words(high), "is above its memory-high of 1 MiB: slowed down 3 times");
-        let pids = |limit| Event::PidsMax { app: Some("web".into()), times: 1, limit };
+        let pids_of = |limit, of_pod| Event::PidsMax { app: Some("web".into()), times: 1, limit, of_pod };
+        let pids = |limit| pids_of(limit, false);
         assert_eq!(words(pids(Some(8))), "app web was refused a process once by pids-max = 8");
         assert_eq!(words(pids(None)), "app web was refused a process once by the pod's pids-max");
+        let of_pod = words(pids_of(Some(20), true));
+        assert_eq!(of_pod, "app web was refused a process once by the pod's pids-max = 20");
     }
 }

@@ -52,6 +52,7 @@ pub struct Watch {
     memory_high: Option<Meter>,
     memory_peak: Option<Meter>,
     pids_max: Option<Meter>,
+    pids_current: Option<Meter>,
     cpu_used: Option<Meter>,
     pressure: Option<Inherited>,
     /// To be read when the file has changed.
@@ -74,6 +75,7 @@ impl Watch {
             memory_high: meter(plan.memory_high)?,
             memory_peak: meter(plan.memory_peak)?,
             pids_max: meter(plan.pids_max)?,
+            pids_current: meter(plan.pids_current)?,
             cpu_used: meter(plan.cpu_used)?,
             pressure: plan.pressure.map(|place| attached.at(place)).transpose()?,
             files: Vec::new(),
@@ -312,7 +314,7 @@ impl<'a> Watches<'a> {
         let watch = &self.handles.links.watch;
         watch.take_files_back();
         self.notices.0 += watch.take_notices();
-        self.pod.take(watch.counts(), None, now).of_limits(None, watch)
+        self.pod.take(watch.counts(), None, now).of_limits(None, watch, watch)
     }
 
     /// With whether something was killed in it.
@@ -343,7 +345,7 @@ impl<'a> Watches<'a> {
         if news.killed == Some(OomLevel::Pod) {
             self.explained = Some((above, now));
         }
-        let mut told = news.of_limits(Some(name), watch);
+        let mut told = news.of_limits(Some(name), watch, &links.watch);
         for (level, kills) in news.oom {
             let at = if level == OomLevel::Pod { &links.watch } else { watch };
             let limit_bytes = if level == OomLevel::Host { None } else { limit(at.memory_max.as_ref()) };

@@ -183,6 +183,19 @@ fn processes_that_could_not_be_added_are_told() {
     assert!(told["times"].as_u64().is_some_and(|times| times > 0), "{told}");
 }
 
+/// Before Linux 6.11 and on v1 it is the app's counter that moves.
+#[test]
+fn limit_of_processes_is_told_with_the_one_whose_it_is() {
+    let Some(lab) = Lab::open() else { return };
+    let keys = "exit-policy = \"all-exited\"\n[pod.isolators]\npids-max = 12\n";
+    let limits = "essential = false\nisolators.pids-max = 100";
+    lab.run(&pod("one", keys, &[app("a", "children 20", limits), app("calm", "exit 0", "")])).expect_code(0);
+    let told = of_kind(&lines(&lab.call(&["events", "-o", "json", "one"]).stdout), "pids-max");
+    let first = told.first().expect("it is told");
+    assert_eq!((&first["limit"], &first["limit_of"]), (&12.into(), &"pod".into()), "{first}");
+    assert!(first["message"].as_str().is_some_and(|words| words.ends_with("pids-max = 12")), "{first}");
+}
+
 #[test]
 fn memory_above_high_is_told_of_the_app_and_of_the_pod() {
     if !require::unified() {

@@ -128,20 +128,23 @@ impl PodCgroup {
         Ok(())
     }
 
-    /// An app's counter moves, before Linux 6.11 and on v1 always, also when it is the pod's limit that is met.
+    /// `pids.events.local` (Linux 6.11, cgroup v2) moves in the one group whose limit was met. Where it is not there, an
+    /// app's `pids.events` moves for the pod's limit too, and the pod's own for nobody: the numbers say which it was.
     fn watch_pids(&self, of: Of<'_>, watched: &mut Watched, to: &mut Attachments<'_>) -> anyhow::Result<()> {
         let Some((joined, tree)) = self.with("pids") else { return Ok(()) };
-        let file = match (joined.version, of) {
-            // There the pod's own would move for nobody.
-            (Version::V1, Of::Pod) => return Ok(()),
-            (Version::V2, Of::Pod) => "pids.events.local",
-            _ => "pids.events",
-        };
         let group = self.home(of, "pids-max");
-        let Some(alarm) = tree.open_if_there(&below(group, file), OFlag::O_RDONLY)? else { return Ok(()) };
         let dir = to.group(tree, group)?;
-        watched.pids_hits = Some(counter(dir, file, Some("max")));
         watched.pids_max = Some(counter(dir, "pids.max", None));
+        let open = |file: &str| tree.open_if_there(&below(group, file), OFlag::O_RDONLY);
+        let (file, alarm) = match open("pids.events.local")?.filter(|_| joined.version == Version::V2) {
+            Some(alarm) => ("pids.events.local", alarm),
+            None => {
+                watched.pids_current = Some(counter(dir, "pids.current", None));
+                let Some(alarm) = open("pids.events")?.filter(|_| of != Of::Pod) else { return Ok(()) };
+                ("pids.events", alarm)
+            }
+        };
+        watched.pids_hits = Some(counter(dir, file, Some("max")));
         watched.alarms.push(Alarm::File(to.keep(alarm)));
         Ok(())
     }

@@ -56,6 +56,8 @@ struct More {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    limit_of: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     memory_some_avg10: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_full_avg10: Option<f64>,
@@ -91,8 +93,10 @@ impl More {
             Event::MemoryHigh { times, limit_bytes, .. } => {
                 Self { times: Some(*times), limit: *limit_bytes, ..Self::default() }
             }
-            Event::PidsMax { times, limit, .. } => {
-                Self { times: Some(*times), limit: *limit, ..Self::default() }
+            Event::PidsMax { app, times, limit, of_pod } => {
+                let of_pod = *of_pod || app.is_none() || limit.is_none();
+                let limit_of = Some(if of_pod { "pod" } else { "app" });
+                Self { times: Some(*times), limit: *limit, limit_of, ..Self::default() }
             }
             Event::Oom { level, kills, limit_bytes, peak_bytes, pressure, .. } => Self {
                 oom: Some(*level),

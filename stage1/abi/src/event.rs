@@ -143,9 +143,12 @@ pub enum Event {
         app: Option<String>,
         /// How often since it was told last.
         times: u64,
-        /// The limit; `None`: the app has none of its own.
+        /// The limit that was met; `None`: nobody knows the number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
+        /// It is the pod's limit, though an app was refused.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        of_pod: bool,
     },
     /// The app was sent its stop signal.
     Stopping {

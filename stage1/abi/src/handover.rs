@@ -89,6 +89,8 @@ pub struct Watched {
     pub memory_peak: Option<Gauge>,
     /// How many processes it may have.
     pub pids_max: Option<Gauge>,
+    /// How many it has, where `pids_hits` of an app moves for the pod's limit too.
+    pub pids_current: Option<Gauge>,
     /// CPU time used by the group, in nanoseconds.
     pub cpu_used: Option<Gauge>,
     /// The directory with `memory.pressure`.

@@ -68,7 +68,7 @@ pub struct News {
 
 impl News {
     /// The two that an app and the pod have alike.
-    pub fn of_limits(&self, app: Option<&str>, watch: &Watch) -> Vec<Told> {
+    pub fn of_limits(&self, app: Option<&str>, watch: &Watch, pod: &Watch) -> Vec<Told> {
         let app = || app.map(str::to_owned);
         let mut told = Vec::new();
         if self.high > 0 {
@@ -76,11 +76,47 @@ impl News {
             told.push(Told::MemoryHigh { app: app(), times: self.high, limit_bytes });
         }
         if self.pids > 0 {
-            let limit = watch.pids_max.as_ref().and_then(Meter::read);
-            told.push(Told::PidsMax { app: app(), times: self.pids, limit });
+            let (limit, of_pod) = if app().is_some() {
+                met(Use::of_pids(watch), Use::of_pids(pod))
+            } else {
+                (Use::of_pids(watch).max, false)
+            };
+            told.push(Told::PidsMax { app: app(), times: self.pids, limit, of_pod });
         }
         told
     }
+}
+
+/// How many processes a group may have, and has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Use {
+    max: Option<u64>,
+    /// `None` where there is no doubt whose limit is met.
+    current: Option<u64>,
+}
+
+impl Use {
+    fn of_pids(watch: &Watch) -> Self {
+        let read = |meter: &Option<Meter>| meter.as_ref().and_then(Meter::read);
+        Self { max: read(&watch.pids_max), current: read(&watch.pids_current) }
+    }
+
+    fn is_full(self) -> bool {
+        self.max.zip(self.current).is_some_and(|(max, current)| current >= max)
+    }
+}
+
+/// The limit that an app has met, and whether it is the pod's. The app's counter moves for either: it is the one that is
+/// met at this moment, and when that is neither or both any more, the smaller one.
+fn met(app: Use, pod: Use) -> (Option<u64>, bool) {
+    let of_pod = match (app.max, pod.max) {
+        _ if app.current.is_none() => false,
+        (None, _) => true,
+        (_, None) => false,
+        (Some(own), Some(of_pod)) if app.is_full() == pod.is_full() => of_pod < own,
+        _ => pod.is_full(),
+    };
+    (if of_pod { pod.max } else { app.max }, of_pod)
 }
 
 /// What was seen of one group.
@@ -327,6 +363,25 @@ mod tests {
 
     fn counts(kills: u64, hits: u64) -> Counts {
         Counts { kills: Some(kills), hits: Some(hits), ..Counts::default() }
+    }
+
+    #[test]
+    fn limit_of_processes_is_that_which_is_met() {
+        let at = |max: Option<u64>, current| Use { max, current: Some(current) };
+        for (app, pod, expected) in [
+            (at(Some(100), 19), at(Some(20), 20), (Some(20), true)),
+            (at(Some(100), 1), at(Some(20), 2), (Some(20), true)),
+            (at(Some(10), 6), at(Some(20), 20), (Some(20), true)),
+            (at(Some(10), 10), at(Some(20), 11), (Some(10), false)),
+            (at(Some(10), 10), at(Some(20), 20), (Some(10), false)),
+            (at(Some(30), 30), at(Some(30), 10), (Some(30), false)),
+            (at(Some(10), 1), at(None, 2), (Some(10), false)),
+            (at(None, 1), at(Some(20), 2), (Some(20), true)),
+            (at(None, 1), at(None, 2), (None, true)),
+            (Use { max: Some(100), current: None }, Use { max: Some(20), current: None }, (Some(100), false)),
+        ] {
+            assert_eq!(met(app, pod), expected, "{app:?} {pod:?}");
+        }
     }
 
     #[test]
