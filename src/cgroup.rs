@@ -7,6 +7,7 @@
 
 pub mod cgroupfs;
 pub mod change;
+pub mod cpuset;
 pub mod devices;
 pub mod events;
 mod files;

@@ -8,6 +8,7 @@ pub mod abilities;
 pub mod asked;
 mod cgroup;
 pub mod check;
+mod cpuset;
 mod disk;
 mod env_file;
 pub mod isolators;
@@ -30,6 +31,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{major, minor};
 use podrun_abi::boot::{Device, RootMode};
 
+use crate::cgroup::hierarchy::Hierarchies;
 use crate::cgroup::limits::Facts;
 use crate::error::Note;
 use crate::passwd::Accounts;
@@ -135,12 +137,13 @@ pub fn probe(spec: &Spec, driver: DriverChoice) -> anyhow::Result<Host> {
             env_files.entry(path.clone()).or_insert_with(|| env_file::read(path));
         }
     }
-    let cgroups = cgroup::look(spec)?;
+    let hierarchies = hierarchies()?;
     let service = match driver {
-        DriverChoice::Auto => service::look(&cgroups.hierarchies)?,
+        DriverChoice::Auto => service::look(&hierarchies)?,
         _ => None,
     };
-    let manager = if service.is_some() { None } else { manager(driver, &cgroups)? };
+    let manager = if service.is_some() { None } else { manager(driver, &hierarchies)? };
+    let cgroups = cgroup::look(spec, hierarchies, manager.as_ref());
     Ok(Host {
         has_journal: has_journal(spec, manager.is_some()),
         manager,
@@ -191,19 +194,17 @@ pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, String> {
 
 /// The systemd that is to make the pod's group. Who was given a group of its own (`Delegate=yes`) stays in it, and a
 /// systemd whose tree we are not in is another machine's or a test's.
-fn manager(driver: DriverChoice, facts: &Facts) -> anyhow::Result<Option<ManagerFacts>> {
+fn manager(driver: DriverChoice, hierarchies: &Hierarchies) -> anyhow::Result<Option<ManagerFacts>> {
     let auto = driver == DriverChoice::Auto;
     // sd_booted(3)
     let is_booted = || Path::new("/run/systemd/system").is_dir();
-    if driver == DriverChoice::Cgroupfs
-        || (auto && (!is_booted() || cgroup::is_delegated(&facts.hierarchies)))
-    {
+    if driver == DriverChoice::Cgroupfs || (auto && (!is_booted() || cgroup::is_delegated(hierarchies))) {
         return Ok(None);
     }
     let context = || "cannot use driver `systemd`";
     let manager = systemd::probe().with_context(context).hint("--driver cgroupfs goes without systemd")?;
     match manager {
-        Some(manager) if !auto || cgroup::is_below(&facts.hierarchies, &manager.root) => Ok(Some(manager)),
+        Some(manager) if !auto || cgroup::is_below(hierarchies, &manager.root) => Ok(Some(manager)),
         None if !auto => {
             let error = anyhow!("nobody listens on the system bus or on systemd's own socket");
             Err(error.context(context())).hint("leave `--driver` out, or use `--driver cgroupfs`")

@@ -23,7 +23,7 @@ use crate::cgroup::limits::{SUPERVISOR, app_group};
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, Setting, Version};
 use crate::cgroup::remove::{self, Tree};
 pub use crate::cgroup::remove::{find_leftovers, remove_leftovers, remove_recorded};
-use crate::cgroup::{devices, files};
+use crate::cgroup::{cpuset, devices, files};
 use crate::sys::detach;
 
 mod watched;
@@ -134,7 +134,12 @@ impl PodCgroup {
         let tree =
             self.trees.get(setting.hierarchy).context("the plan names a hierarchy that it does not join")?;
         let path = below(&group.name, &setting.file);
-        files::write_and_verify(&tree.pod, &path, setting).with_context(|| {
+        let joined = self.plan.hierarchies.get(setting.hierarchy);
+        let written = files::write_and_verify(&tree.pod, &path, setting);
+        let proved = written.and_then(|()| {
+            joined.map_or(Ok(()), |joined| cpuset::prove(joined, &tree.path.join(&group.name), setting))
+        });
+        proved.with_context(|| {
             format!("cannot set {} of {}: `{}`", setting.key, whose(group), tree.path.join(&path).display())
         })
     }

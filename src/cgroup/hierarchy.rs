@@ -129,6 +129,17 @@ impl Hierarchy {
         self.own.as_ref().map(|own| self.mount_point.join(own))
     }
 
+    /// A group that is named from the root of the hierarchy, without a leading `/`, as a path below the mount point;
+    /// `None`: the mount does not show it.
+    #[must_use]
+    pub fn below_mount<'g>(&self, group: &'g str) -> Option<&'g str> {
+        match self.mount_root.as_str() {
+            "" => Some(group),
+            root if group == root => Some(""),
+            root => group.strip_prefix(root)?.strip_prefix('/'),
+        }
+    }
+
     /// The name of one of cpuset's files here: `cpuset.cpus`, or `cpus` under `noprefix`.
     #[must_use]
     pub fn cpuset_file(&self, name: &str) -> String {

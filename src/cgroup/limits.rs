@@ -19,8 +19,8 @@ use crate::cgroup::limits::key::Key;
 use crate::cgroup::place::{DELEGATION_HINT, Place, UnifiedFacts, place};
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, NotEnforced, Version};
 use crate::spec::{Limits, OnMissing};
-use crate::value::NumberSet;
 
+pub use crate::cgroup::cpuset::CpusetFacts;
 pub use again::resolve_again;
 pub(crate) use key::{LIMITING, controller_of, name_on_v1, needs};
 
@@ -51,7 +51,7 @@ pub struct Facts {
     pub hierarchies: Hierarchies,
     /// The cgroup2 tree; `None` where none is mounted.
     pub unified: Option<UnifiedFacts>,
-    /// CPUs and memory nodes that the parent group has; `Err`: why that is not known. Looked for only when a
+    /// CPUs and memory nodes that the pod may choose from; `Err`: why that is not known. Looked for only when a
     /// cpuset is needed.
     pub cpuset: Result<CpusetFacts, String>,
     /// Files that this kernel is known not to have, such as `memory.memsw.limit_in_bytes`.
@@ -79,15 +79,6 @@ impl fmt::Display for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
     }
-}
-
-/// What the parent group may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CpusetFacts {
-    /// CPUs.
-    pub cpus: NumberSet,
-    /// Memory nodes.
-    pub mems: NumberSet,
 }
 
 /// One limit that cannot be.

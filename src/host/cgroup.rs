@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
 
-use super::{disk, read_bounded};
+use super::{cpuset, disk, read_bounded};
+use crate::cgroup::cpuset::CpusetFacts;
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
-use crate::cgroup::limits::{CpusetFacts, Disk, Facts, LIMITING, controller_of, name_on_v1, needs};
+use crate::cgroup::limits::{Disk, Facts, LIMITING, controller_of, name_on_v1, needs};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::cgroup::plan::{CgroupPlan, Version};
 use crate::spec::{Limits, Spec};
 use crate::sys::{detach, xattr};
-use crate::value::{CpuWeight, NumberSet};
+use crate::systemd::ManagerFacts;
+use crate::value::CpuWeight;
 
 /// The hierarchies that are mounted here and our own groups in them.
 ///
@@ -28,11 +30,12 @@ pub fn hierarchies() -> anyhow::Result<Hierarchies> {
     Ok(Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
 }
 
-pub(super) fn look(spec: &Spec) -> anyhow::Result<Facts> {
-    let hierarchies = hierarchies()?;
+/// `manager`: the systemd that is to make the pod's group.
+pub(super) fn look(spec: &Spec, hierarchies: Hierarchies, manager: Option<&ManagerFacts>) -> Facts {
     let limits = every_limit(spec);
-    let cpuset = cpuset(&hierarchies, &limits);
-    Ok(look_in(hierarchies, &limits, cpuset))
+    let slice = manager.map(ManagerFacts::machine_slice);
+    let cpuset = cpus(&hierarchies, &limits, slice.as_deref());
+    look_in(hierarchies, &limits, cpuset)
 }
 
 /// The same with the eyes of a pod that runs: the group that its own is in, in each hierarchy that it has joined, stands
@@ -52,11 +55,8 @@ pub fn look_around(spec: &Spec, pod: &CgroupPlan, bound: Option<&str>) -> anyhow
         }
     }
     let limits = every_limit(spec);
-    let mut outer = seen.clone();
-    if let (Some(v2), Some(bound)) = (&mut outer.v2, bound) {
-        v2.own = Some(bound.to_owned());
-    }
-    let cpuset = every_cpu(&outer);
+    // On v1 its scope counts, which got its share at the start; who changes the groups above does not change that.
+    let cpuset = cpuset::look(&seen, bound.filter(|_| seen.v1_with("cpuset").is_none()));
     let mut facts = look_in(seen, &limits, cpuset);
     let group = pod.hierarchies.iter().find(|joined| joined.version == Version::V2);
     if let (Some(unified), Some(joined)) = (&mut facts.unified, group) {
@@ -175,63 +175,14 @@ fn alone(dir: &Path) -> bool {
     !there.is_empty() && there.iter().all(|pid| ours.contains(pid))
 }
 
-/// What the parent group has; looked for when a limit needs it, or when a v1 cpuset comes along with a
+/// What the pod may choose from; looked for when a limit needs it, or when a v1 cpuset comes along with a
 /// controller that shares its mount.
-fn cpuset(hierarchies: &Hierarchies, limits: &[&Limits]) -> Result<CpusetFacts, String> {
+fn cpus(hierarchies: &Hierarchies, limits: &[&Limits], slice: Option<&str>) -> Result<CpusetFacts, String> {
     let v1 = hierarchies.v1_with("cpuset");
     if !needs("cpuset", limits) && v1.is_none_or(|h| h.controllers.len() == 1) {
         return Err("the CPUs of the launcher's group were not looked for".to_owned());
     }
-    every_cpu(hierarchies)
-}
-
-fn every_cpu(hierarchies: &Hierarchies) -> Result<CpusetFacts, String> {
-    let v1 = hierarchies.v1_with("cpuset");
-    let set = |name: &str| match (v1, &hierarchies.v2) {
-        (Some(v1), _) => read_set(&own_dir(v1)?.join(v1.cpuset_file(name))),
-        (None, Some(v2)) => effective(v2, name),
-        (None, None) => Err("there is no cpuset controller on this host".to_owned()),
-    };
-    Ok(CpusetFacts { cpus: set("cpus")?, mems: set("mems")? })
-}
-
-fn own_dir(hierarchy: &Hierarchy) -> Result<PathBuf, String> {
-    hierarchy.own_dir().ok_or_else(|| {
-        format!("the mount at `{}` does not show the group that we are in", hierarchy.mount_point.display())
-    })
-}
-
-/// v2: a group without the controller has the CPUs of the nearest one above that has it; the root always has.
-fn effective(v2: &Hierarchy, name: &str) -> Result<NumberSet, String> {
-    let own = own_dir(v2)?;
-    let file = format!("cpuset.{name}.effective");
-    let holder = own
-        .ancestors()
-        .take_while(|dir| dir.starts_with(&v2.mount_point))
-        .find(|dir| dir.join(&file).exists());
-    read_set(&holder.unwrap_or(&v2.mount_point).join(file))
-}
-
-fn read_set(path: &Path) -> Result<NumberSet, String> {
-    let shown = path.display();
-    let text = read_bounded(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-    let text = String::from_utf8_lossy(&text);
-    parse_set(text.trim()).ok_or_else(|| format!("`{shown}` holds `{}`, which is not a list", text.trim()))
-}
-
-/// The kernel's list format: `0-2,5`. Bounded, since a set is kept number by number.
-fn parse_set(text: &str) -> Option<NumberSet> {
-    const NUMBERS_MAX: u32 = 65_536;
-    let mut numbers = BTreeSet::new();
-    for range in text.split(',').filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last < first || last >= NUMBERS_MAX {
-            return None;
-        }
-        numbers.extend(first..=last);
-    }
-    Some(NumberSet(numbers))
+    cpuset::look(hierarchies, slice)
 }
 
 /// Files that depend on the kernel's configuration or age, looked for where the controller shows its files: in
@@ -296,17 +247,6 @@ fn suspects<'a>(limits: &[&'a Limits]) -> Vec<(&'a str, &'a str, &'a str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lists_of_the_kernel_are_parsed() {
-        let cases = [("0-2,5", Some("0-2,5")), ("", Some("")), ("0,1", Some("0-1")), ("7", Some("7"))];
-        for (text, expected) in cases {
-            assert_eq!(parse_set(text).map(|set| set.to_string()).as_deref(), expected, "{text}");
-        }
-        for bad in ["a", "3-1", "0-99999999", "-1", "1-", "0 1"] {
-            assert_eq!(parse_set(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn this_host_shows_at_least_one_hierarchy_that_we_are_in() {

@@ -61,7 +61,7 @@ pub(super) fn look(driver: DriverChoice) -> anyhow::Result<(Result<Driver, Refus
         }
     };
     let (cpus, mems) = match &host.cgroups.cpuset {
-        Ok(facts) => (facts.cpus.clone(), facts.mems.clone()),
+        Ok(facts) => (facts.cpus.set.clone(), facts.mems.set.clone()),
         Err(_) => (set(&[0]), set(&[0])),
     };
     let v2 = host.cgroups.hierarchies.v2.as_ref().map(|v2| v2.mount_point.as_path());

@@ -22,9 +22,9 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::dirs;
 use super::manager::{Manager, Told, UnitState, encoded, is_refusal};
 use super::units::{DESCRIPTION, Property, UnitPlan, Value};
-use crate::cgroup::devices;
 use crate::cgroup::hierarchy::membership;
 use crate::cgroup::plan::{CgroupPlan, Joined, Setting, Version};
+use crate::cgroup::{cpuset, devices};
 use crate::error::Note;
 use crate::sys::placeholder::{self, Placeholder};
 
@@ -333,7 +333,8 @@ fn verify_place(manager: &mut Manager, plan: &UnitPlan, cgroup: &CgroupPlan, pid
 fn verify_shown(plan: &UnitPlan, cgroup: &CgroupPlan, setting: &Setting) -> anyhow::Result<()> {
     let joined =
         cgroup.hierarchies.get(setting.hierarchy).context("the plan names a hierarchy it does not join")?;
-    let path = joined.mount_point.join(&plan.slice_group).join(&setting.file);
+    let group = joined.mount_point.join(&plan.slice_group);
+    let path = group.join(&setting.file);
     let text = fs::read_to_string(&path)
         .with_context(|| format!("cannot read back {} of the pod from `{}`", setting.key, path.display()))?;
     if !setting.shows.agrees(&text, &setting.reads_back) {
@@ -346,7 +347,9 @@ fn verify_shown(plan: &UnitPlan, cgroup: &CgroupPlan, setting: &Setting) -> anyh
             setting.reads_back
         );
     }
-    Ok(())
+    // The slice is made in what systemd has for it by now, which may be less than what was seen.
+    cpuset::prove(joined, &group, setting)
+        .with_context(|| format!("cannot set {} of the pod for unit `{}`", setting.key, plan.slice))
 }
 
 /// systemd says nothing of a program that the kernel did not take.

@@ -122,7 +122,7 @@ mod tests {
         Facts {
             hierarchies: Hierarchies::parse(HYBRID, OWN),
             unified: Some(UnifiedFacts::default()),
-            cpuset: Ok(CpusetFacts { cpus: set.clone(), mems: set }),
+            cpuset: Ok(CpusetFacts { cpus: set.clone().into(), mems: set.into() }),
             ..Facts::default()
         }
     }

@@ -50,6 +50,15 @@ pub struct ManagerFacts {
     pub properties: BTreeSet<String>,
 }
 
+impl ManagerFacts {
+    /// The group in which it makes the slices of pods, named from the root of each hierarchy.
+    #[must_use]
+    pub fn machine_slice(&self) -> String {
+        let above = if self.root.is_empty() { String::new() } else { format!("{}/", self.root) };
+        format!("{above}machine.slice")
+    }
+}
+
 /// The units of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitPlan {
@@ -249,8 +258,7 @@ fn escape(text: &str) -> String {
 
 /// The slice's group, as systemd places it; what it says itself is compared with this before anything relies on it.
 fn slice_group(manager: &ManagerFacts, slice: &str) -> String {
-    let above = if manager.root.is_empty() { String::new() } else { format!("{}/", manager.root) };
-    format!("{above}machine.slice/{slice}")
+    format!("{}/{slice}", manager.machine_slice())
 }
 
 /// The facts for groups that are made in the scope instead of in the launcher's own group.
@@ -259,10 +267,8 @@ pub fn facts_in_scope(facts: &Facts, manager: &ManagerFacts, pod: &PodFacts<'_>)
     let group = format!("{}/podrun-{}.scope", slice_group(manager, &slice_name(pod.name)), pod.id);
     let mut facts = facts.clone();
     for hierarchy in facts.hierarchies.v1.iter_mut().chain(&mut facts.hierarchies.v2) {
-        let root = &hierarchy.mount_root;
-        let below =
-            if root.is_empty() { Some(group.as_str()) } else { group.strip_prefix(&format!("{root}/")) };
-        hierarchy.own = hierarchy.own.as_ref().and(below).map(str::to_owned);
+        let below = hierarchy.below_mount(&group).map(str::to_owned);
+        hierarchy.own = hierarchy.own.as_ref().and(below);
     }
     if let Some(unified) = &mut facts.unified {
         let given = |controller: &String| DELEGATED.contains(&controller.as_str());

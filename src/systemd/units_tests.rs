@@ -28,7 +28,7 @@ fn facts(mounts: &str, own: &str, controllers: &str) -> Facts {
     Facts {
         hierarchies: Hierarchies::parse(mounts.as_bytes(), own.as_bytes()),
         unified: Some(UnifiedFacts { root, ..UnifiedFacts::default() }),
-        cpuset: Ok(CpusetFacts { cpus: numbers(&[0, 1, 9]), mems: numbers(&[0]) }),
+        cpuset: Ok(CpusetFacts { cpus: numbers(&[0, 1, 9]).into(), mems: numbers(&[0]).into() }),
         ..Facts::default()
     }
 }

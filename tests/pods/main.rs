@@ -38,6 +38,7 @@ mod pause;
 mod root;
 mod service;
 mod shipped;
+mod slice_cpus;
 mod sockets;
 mod storms;
 mod sudden_death;

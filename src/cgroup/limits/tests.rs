@@ -2,10 +2,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::cgroup::cpuset::{Choice, Giver};
 use crate::cgroup::place::GroupFacts;
 use crate::cgroup::plan::{Setting, Shows};
 use crate::spec::IoMax;
-use crate::value::{Ceiling, CpuAmount, CpuWeight};
+use crate::value::{Ceiling, CpuAmount, CpuWeight, NumberSet};
 
 const MIB: u64 = 1 << 20;
 
@@ -25,7 +26,7 @@ pub(crate) fn hybrid() -> Facts {
     Facts {
         hierarchies: Hierarchies::parse(mounts, own),
         unified: Some(UnifiedFacts { root, ..UnifiedFacts::default() }),
-        cpuset: Ok(CpusetFacts { cpus: numbers(&[0, 1]), mems: numbers(&[0]) }),
+        cpuset: Ok(CpusetFacts { cpus: numbers(&[0, 1]).into(), mems: numbers(&[0]).into() }),
         ..Facts::default()
     }
 }
@@ -276,6 +277,21 @@ fn cpuset_of_an_app_is_within_its_pods() {
     }
     let unknown = Facts { cpuset: Err("cannot read `x`".into()), ..hybrid() };
     assert_eq!(message(&pod, &unknown), "app.web: cpuset: cannot read `x`; remove it");
+}
+
+#[test]
+fn group_above_that_has_too_few_cpus_is_named_with_the_remedy() {
+    let limits = Limits { cpuset: Some(numbers(&[0, 1])), ..Limits::default() };
+    let giver = Giver::Group { path: "machine.slice".into(), above: numbers(&[0, 1]) };
+    let cpus = Choice { set: numbers(&[0]), giver };
+    let given =
+        |facts| Facts { cpuset: Ok(CpusetFacts { cpus: cpus.clone(), mems: numbers(&[0]).into() }), ..facts };
+    let expected = "app.web: cpuset: `0-1` has CPUs that group `/machine.slice` does not have (`0`); choose from `0`, \
+         or let it have more: ";
+    let v2 = format!("{expected}systemctl set-property machine.slice AllowedCPUs=0-1");
+    assert_eq!(message(&limits, &given(unified("cpuset cpu memory pids", true))), v2);
+    let v1 = format!("{expected}write `0-1` to `/sys/fs/cgroup/cpuset/machine.slice/cpuset.cpus`");
+    assert_eq!(message(&limits, &given(hybrid())), v1);
 }
 
 #[test]

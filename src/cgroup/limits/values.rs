@@ -8,6 +8,7 @@ use std::time::Duration;
 mod tables;
 
 use super::{Facts, Key, LimitError, Resolver, target, v1_cpuset};
+use crate::cgroup::cpuset::Choice;
 use crate::cgroup::plan::{Joined, Setting, Shows, Version};
 use crate::spec::Limits;
 use crate::value::{Ceiling, CpuWeight, NumberSet};
@@ -227,30 +228,34 @@ impl Resolver<'_> {
         slot: &Slot<'_>,
     ) -> Result<Vec<Setting>, Cannot> {
         let Some(wanted) = chosen(key, limits) else { return Ok(Vec::new()) };
-        let (allowed, whose) = self.allowed(index, key)?;
+        let file = if key == Key::Cpuset { "cpuset.cpus" } else { "cpuset.mems" };
+        let (allowed, given) = self.allowed(index, key)?;
         if !wanted.0.is_subset(&allowed.0) {
             let what = if key == Key::Cpuset { "CPUs" } else { "memory nodes" };
+            let whose = given.map_or("the pod".to_owned(), |given| given.giver.to_string());
             let reason = format!("`{wanted}` has {what} that {whose} does not have (`{allowed}`)");
-            return Err(Cannot::Mean(reason, format!("choose from `{allowed}`")));
+            let more = given.and_then(|given| given.remedy(wanted, file, slot.joined));
+            let more = more.map(|more| format!(", or let it have more: {more}")).unwrap_or_default();
+            return Err(Cannot::Mean(reason, format!("choose from `{allowed}`{more}")));
         }
         if slot.is_v1() {
             return Ok(Vec::new());
         }
-        let file = if key == Key::Cpuset { "cpuset.cpus" } else { "cpuset.mems" };
         Ok(vec![slot.set(key, file, wanted.to_string())])
     }
 
-    /// What a group may choose from: an app from its pod's, the pod from the launcher's.
-    fn allowed(&self, index: usize, key: Key) -> Result<(&NumberSet, &'static str), Cannot> {
+    /// What a group may choose from: an app from its pod's, the pod from what it is given.
+    fn allowed(&self, index: usize, key: Key) -> Result<(&NumberSet, Option<&Choice>), Cannot> {
         let pod = self.scopes.first().filter(|pod| index > 0 && pod.keys.contains(&key));
         if let Some(set) = pod.and_then(|pod| chosen(key, pod.limits)) {
-            return Ok((set, "the pod"));
+            return Ok((set, None));
         }
-        match &self.facts.cpuset {
-            Ok(facts) if key == Key::Cpuset => Ok((&facts.cpus, "the launcher's group")),
-            Ok(facts) => Ok((&facts.mems, "the launcher's group")),
-            Err(reason) => Err(Cannot::Mean(reason.clone(), "remove it".into())),
-        }
+        let given = match &self.facts.cpuset {
+            Ok(facts) if key == Key::Cpuset => &facts.cpus,
+            Ok(facts) => &facts.mems,
+            Err(reason) => return Err(Cannot::Mean(reason.clone(), "remove it".into())),
+        };
+        Ok((&given.set, Some(given)))
     }
 
     /// v1: a group without CPUs or memory nodes takes no process (ENOSPC), and starts without both.

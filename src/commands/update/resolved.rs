@@ -74,7 +74,7 @@ impl<'r> Resolved<'r> {
             cgroup: &record.cgroup,
             units: recorded.map(|units| (units, &manager)),
         };
-        let every = facts.cpuset.as_ref().map(|all| (all.cpus.clone(), all.mems.clone()));
+        let every = facts.cpuset.as_ref().map(|all| (all.cpus.set.clone(), all.mems.set.clone()));
         let nothing = || (NumberSet(BTreeSet::new()), NumberSet(BTreeSet::new()));
         let every = every.unwrap_or_else(|_| nothing());
         let resolved = plan::resolve_again(spec, &facts, &running);
