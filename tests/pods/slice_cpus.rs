@@ -85,7 +85,7 @@ const REFUSED: &str = "`1` has CPUs that group `/machine.slice` does not have (`
 #[track_caller]
 fn expect_refusals(lab: &Lab, remedy: &str) {
     let before = lab.pod_dirs();
-    for (verb, code) in [(&["plan"][..], 1), (&RUN, 125)] {
+    for (verb, code) in [(&["plan"][..], 1), (&RUN, 125), (&["run", "-d"], 125)] {
         let ended = call(lab, verb, "1", "say started").expect_code(code);
         assert_eq!(ended.stdout, "", "nothing started");
         // A problem's lines are as long as fits.
@@ -106,6 +106,19 @@ fn expect_pods_run_on_cpu_0(lab: &Lab) {
         assert_eq!(ended.value("Cpus_allowed_list"), "0", "cpuset = {cpus:?}");
     }
     expect_nothing_left(lab);
+}
+
+/// Where podrun was started says nothing: below systemd the pod is elsewhere.
+#[test]
+fn cpus_that_the_launcher_does_not_have_are_for_its_pod() {
+    if !require::systemd() || !require::cpus(2) {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    fs::write(lab.group("cpuset").join("cpuset.cpus"), "0").unwrap();
+    let ended = call(&lab, &RUN, "1", "status Cpus_allowed_list").expect_code(0);
+    assert_eq!(ended.value("Cpus_allowed_list"), "1");
+    expect_nothing_left(&lab);
 }
 
 #[test]
