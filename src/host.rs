@@ -196,9 +196,9 @@ pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, String> {
 /// systemd whose tree we are not in is another machine's or a test's.
 fn manager(driver: DriverChoice, hierarchies: &Hierarchies) -> anyhow::Result<Option<ManagerFacts>> {
     let auto = driver == DriverChoice::Auto;
-    // sd_booted(3)
-    let is_booted = || Path::new("/run/systemd/system").is_dir();
-    if driver == DriverChoice::Cgroupfs || (auto && (!is_booted() || cgroup::is_delegated(hierarchies))) {
+    if driver == DriverChoice::Cgroupfs
+        || (auto && (!systemd::is_booted() || cgroup::is_delegated(hierarchies)))
+    {
         return Ok(None);
     }
     let context = || "cannot use driver `systemd`";

@@ -21,6 +21,7 @@ pub mod units;
 mod wire;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::Context;
 
@@ -28,6 +29,12 @@ pub use manager::{Manager, Told};
 pub use scope::PodUnits;
 pub use service::{ServiceFacts, ServicePlan};
 pub use units::{ManagerFacts, UnitPlan};
+
+/// Whether systemd is this machine's init (sd_booted(3)).
+#[must_use]
+pub fn is_booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
 
 /// What this host's systemd knows; `None`: there is none.
 ///

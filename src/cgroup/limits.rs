@@ -2,8 +2,8 @@
 //!
 //! Pure: [`Facts`] were gathered by `host`. A pod joins only the hierarchies through which it limits, accounts or
 //! kills, since every join costs: cgroup2 always (kill, freeze, populated, CLONE_INTO_CGROUP, CPU time), memory
-//! always (peak, attribution of OOM kills), the others when a limit needs them; without a cgroup2 tree also
-//! cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
+//! always (peak, attribution of OOM kills), cpu, io and pids wherever they are to be had ([`WISHED`]), the others when a
+//! limit needs them; without a cgroup2 tree also cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
 //! author's leave (`on-missing = "ignore"`) an entry of `not_enforced`. The values stand in [`values`].
 
 mod again;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::cgroup::limits::key::Key;
-use crate::cgroup::place::{DELEGATION_HINT, Place, UnifiedFacts, place};
+use crate::cgroup::place::{DELEGATION_HINT, Place, UnifiedFacts, add_gifts, place};
 use crate::cgroup::plan::{CgroupPlan, Group, Joined, NotEnforced, Version};
 use crate::spec::{Limits, OnMissing};
 
@@ -38,6 +38,10 @@ pub fn app_group(app: &str) -> String {
 pub fn launcher_leaf(pod_group: &str) -> String {
     format!("podrun-launcher-{}", pod_group.trim_start_matches("podrun-"))
 }
+
+/// The controllers that a pod has without a limit too, where nothing speaks against it: for what `stats` counts, for a limit
+/// that `update` sets first, and so that an app's share of the CPUs does not depend on whether its sibling has a quota.
+pub const WISHED: [&str; 3] = ["cpu", "io", "pids"];
 
 /// What systemd hands down where it delegates.
 const SYSTEMD_GIVES: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -62,7 +66,7 @@ pub struct Facts {
     pub disks: BTreeMap<PathBuf, Result<Disk, String>>,
     /// The kernel counts memory limits in pages of this many bytes.
     pub page_size: u64,
-    /// v1 hierarchies that are joined whatever the limits are.
+    /// Controllers, by their names on v1, whose v1 hierarchies are joined whatever the limits are.
     pub also_joined: Vec<String>,
 }
 
@@ -259,12 +263,24 @@ impl<'a> Resolver<'a> {
     /// here, so that the rest can be tried again. Memory that no limit needs is only wished for.
     fn settle(&mut self, homes: &[(&'static str, Home<'a>)]) -> Option<(Place, Vec<&'static str>)> {
         let facts = self.facts.unified.as_ref()?;
-        let on_v2 =
-            homes.iter().filter(|(_, home)| matches!(home, Home::V2)).map(|(controller, _)| *controller);
-        let mut need: Vec<&'static str> = on_v2.filter(|c| *c == "memory" || self.demanded(c)).collect();
+        let is_on_v2 = |(_, home): &&(&'static str, Home<'a>)| matches!(home, Home::V2);
+        let on_v2: Vec<&'static str> =
+            homes.iter().filter(is_on_v2).map(|(controller, _)| *controller).collect();
+        let is_needed = |c: &&str| *c == "memory" || self.demanded(c);
+        let mut need: Vec<&'static str> = on_v2.iter().copied().filter(is_needed).collect();
         loop {
             let refusal = match place(facts, &need) {
-                Ok(place) => return Some((place, need)),
+                Ok(mut place) => {
+                    // Without any need it is not known what the place is good for.
+                    if !need.is_empty() {
+                        let is_wished = |c: &&str| WISHED.contains(c) && !need.contains(c);
+                        let wished: Vec<&'static str> = on_v2.iter().copied().filter(is_wished).collect();
+                        let gifts = add_gifts(facts, &mut place, &wished);
+                        let is_had = |c: &&str| need.contains(c) || gifts.contains(c);
+                        return Some((place, on_v2.into_iter().filter(is_had).collect()));
+                    }
+                    return Some((place, need));
+                }
                 Err(refusal) => refusal,
             };
             need.retain(|controller| !has(&refusal.missing, controller));

@@ -69,6 +69,18 @@ pub fn place(facts: &UnifiedFacts, need: &[&str]) -> Result<Place, Refusal> {
     }
 }
 
+/// Takes those of the wished controllers into a place found by [`place`] that it gives without a price: it hands them down
+/// already, or the launcher need not leave it for them alone. What no limit needs moves a pod nowhere.
+pub fn add_gifts<'c>(facts: &UnifiedFacts, place: &mut Place, wished: &[&'c str]) -> Vec<&'c str> {
+    let parent = if place.parent == facts.own_group { &facts.own } else { &facts.root };
+    let may_enable = parent.is_root || place.leave;
+    let is_enabled = |c: &str| contains(&parent.enabled, c);
+    let is_given = |c: &&&str| contains(&parent.controllers, c) && (may_enable || is_enabled(c));
+    let gifts: Vec<&str> = wished.iter().filter(is_given).copied().collect();
+    place.enable.extend(gifts.iter().filter(|c| !is_enabled(c)).map(|&c| c.to_owned()));
+    gifts
+}
+
 fn candidate(group: &str, facts: &GroupFacts, need: &[&str]) -> Result<Place, Refusal> {
     let parent = group.to_owned();
     let enable: Vec<String> =
@@ -174,6 +186,30 @@ mod tests {
         assert_eq!(found, Place { parent: String::new(), enable: words("cpu"), leave: false });
         let at_root = UnifiedFacts { own_group: String::new(), own: root.clone(), root };
         assert_eq!(place(&at_root, &["memory"]).unwrap().enable.len(), 0);
+    }
+
+    #[test]
+    fn what_is_only_wished_for_moves_the_pod_nowhere() {
+        let wished = ["cpu", "io", "pids"];
+        let gifts = |own: GroupFacts, root: GroupFacts| {
+            let facts = facts(own, root);
+            let mut found = place(&facts, &["memory"]).unwrap();
+            let gifts = add_gifts(&facts, &mut found, &wished);
+            (gifts, found.enable, found.leave)
+        };
+        let given = |controllers: &str, enabled: &str| group(controllers, enabled);
+        let delegated = GroupFacts { delegated: true, alone: true, ..group("cpu memory pids", "") };
+        let ready = GroupFacts { enabled: words("memory"), ..delegated.clone() };
+        let root = GroupFacts { is_root: true, ..group("cpu io memory pids", "") };
+        let table = [
+            (given("cpu memory pids", "memory pids"), no_root(), (vec!["pids"], words(""), false)),
+            (delegated, no_root(), (vec!["cpu", "pids"], words("memory cpu pids"), true)),
+            (ready, no_root(), (vec![], words(""), false)),
+            (given("cpu", ""), root, (wished.to_vec(), words("memory cpu io pids"), false)),
+        ];
+        for (own, root, expected) in table {
+            assert_eq!(gifts(own, root), expected);
+        }
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
 }
 
-/// What one group has used so far, or uses beside its [`Usage`]. What is not counted for this pod is `None`: a counter of
-/// CPU throttling and of input and output is there only where the pod joins that controller.
+/// What one group has used so far, or uses beside its [`Usage`]. What is not counted for this pod is `None`, as where it does
+/// not have the controller ([`crate::cgroup::limits::WISHED`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Counters {
     /// For how long its quota held it up, in nanoseconds.

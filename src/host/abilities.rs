@@ -14,6 +14,7 @@ use super::{DriverChoice, cgroup, read_bounded};
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::launch;
 use crate::plan::Driver;
+use crate::systemd;
 
 /// What this host has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub fn look(directory: &Path, driver: DriverChoice) -> anyhow::Result<Abilities>
         directory_writable: writable(&directory),
         directory,
         nofile,
-        systemd: Path::new("/run/systemd/system").is_dir(),
+        systemd: systemd::is_booted(),
         hierarchies: words(&hierarchies),
         // The root of the tree has no such file, the groups below it do.
         cgroup_kill: v2.is_some_and(has_kill),

@@ -13,12 +13,12 @@ use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
 use super::{cpuset, disk, read_bounded};
 use crate::cgroup::cpuset::CpusetFacts;
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
-use crate::cgroup::limits::{Disk, Facts, LIMITING, controller_of, name_on_v1, needs};
+use crate::cgroup::limits::{Disk, Facts, LIMITING, WISHED, controller_of, name_on_v1, needs};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::cgroup::plan::{CgroupPlan, Version};
 use crate::spec::{Limits, Spec};
 use crate::sys::{detach, xattr};
-use crate::systemd::ManagerFacts;
+use crate::systemd::{self, ManagerFacts};
 use crate::value::CpuWeight;
 
 /// The hierarchies that are mounted here and our own groups in them.
@@ -77,12 +77,26 @@ fn look_in(hierarchies: Hierarchies, limits: &[&Limits], cpuset: Result<CpusetFa
         huge_pages: huge_pages(limits),
         disks: disks(limits),
         page_size: page_size(),
-        also_joined: Vec::new(),
+        also_joined: joined_on_v1(&hierarchies),
         cpuset,
         absent_files,
         unified,
         hierarchies,
     }
+}
+
+/// Those of [`WISHED`] that are on v1 here and cost nothing but time. Without a unit that needs a controller systemd tidies up
+/// its hierarchy from the root on, and removes what is empty: there a pod's groups are safe only below a unit's own.
+fn joined_on_v1(hierarchies: &Hierarchies) -> Vec<String> {
+    let is_tidied = systemd::is_booted();
+    let is_safe =
+        |hierarchy: &Hierarchy| !is_tidied || hierarchy.own.as_ref().is_some_and(|own| !own.is_empty());
+    let is_writable = |dir: PathBuf| access(&dir, AccessFlags::W_OK).is_ok();
+    let gives = |controller: &&str| {
+        let hierarchy = hierarchies.v1_with(controller).filter(|hierarchy| is_safe(hierarchy));
+        hierarchy.and_then(Hierarchy::own_dir).is_some_and(is_writable)
+    };
+    WISHED.into_iter().map(name_on_v1).filter(gives).map(str::to_owned).collect()
 }
 
 fn page_size() -> u64 {

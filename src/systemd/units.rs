@@ -13,7 +13,7 @@ use zbus::{Array, Variant};
 
 use crate::cgroup::devices::{Kind, Rule};
 use crate::cgroup::hierarchy::Mode;
-use crate::cgroup::limits::{Facts, LimitError};
+use crate::cgroup::limits::{Facts, LimitError, WISHED, name_on_v1};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::cgroup::plan::{CgroupPlan, NotEnforced, Setting, Version};
 use crate::spec::{Limits, OnMissing};
@@ -281,6 +281,8 @@ pub fn facts_in_scope(facts: &Facts, manager: &ManagerFacts, pod: &PodFacts<'_>)
     }
     // In the hierarchy by which systemd of a legacy host tells what belongs to the scope.
     facts.also_joined.push("name=systemd".to_owned());
+    // Delegated with the scope, whoever else has a use for them.
+    facts.also_joined.extend(WISHED.into_iter().map(|controller| name_on_v1(controller).to_owned()));
     facts
 }
 

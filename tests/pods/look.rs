@@ -403,6 +403,15 @@ fn stats_show_what_pods_and_apps_use_until_they_end() {
     assert_eq!(number("/pods/0/apps/0/memory_max_bytes"), f64::from(32 << 20));
     assert!(number("/pods/0/memory_current_bytes") >= number("/pods/0/apps/0/memory_current_bytes"));
 
+    // Counted without a limit of its controller too.
+    for key in ["pids_current", "io_read_bytes", "io_written_bytes", "cpu_throttled_ns", "memory_peak_bytes"]
+    {
+        for place in ["/pods/0", "/pods/0/apps/0", "/pods/0/apps/1"] {
+            assert!(number(&format!("{place}/{key}")) >= 0.0, "{once}");
+        }
+    }
+    assert_eq!(number("/pods/0/apps/1/pids_current"), 1.0);
+
     let all = lab.call(&["stats", "--no-stream", "-i", "100ms"]).expect_code(0).stdout;
     let lines: Vec<&str> = all.lines().collect();
     assert!(

@@ -227,33 +227,38 @@ fn pod_without_a_launcher_is_changed_too() {
     lab.call(&["gc"]).expect_code(0);
 }
 
+/// Controllers that every pod has.
+#[test]
+pub fn first_limits_of_cpu_and_processes_need_no_new_start() {
+    let Some(lab) = Lab::open() else { return };
+    let running = lab.start(&pod("one", "", &[app("a", UP, ""), app("b", UP, "")]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    lab.call(&["update", "one/a", "cpus=0.5", "pids-max=33"]).expect_code(0);
+    assert_eq!(lab.limit("app-a", "pids-max"), "33");
+    assert_eq!(lab.limit("app-a", "cpus"), quota(500));
+    lab.call(&["update", "one", "pids-max=44"]).expect_code(0);
+    assert_eq!(limit_of_pod(&lab, "pids-max"), "44");
+    end(running);
+}
+
 /// A controller that the groups have not got yet.
 #[test]
 pub fn controller_comes_with_the_first_limit_on_v2_and_is_refused_by_name_on_v1() {
     let Some(lab) = Lab::open() else { return };
     let running = lab.start(&pod("one", "", &[app("a", UP, ""), app("b", UP, "")]));
     wait_until("it is up", || lab.events_so_far().contains("\"up\""));
-    let changes = ["update", "one/a", "cpus=0.5", "pids-max=33"];
+    let changes = ["update", "one/a", "cpuset=0"];
     if lab.is_unified() {
         lab.call(&changes).expect_code(0);
-        assert_eq!(lab.limit("app-a", "pids-max"), "33");
-        assert_eq!(lab.limit("app-a", "cpus"), "50000 100000");
-        lab.call(&["update", "one", "pids-max=44"]).expect_code(0);
-        assert_eq!(limit_of_pod(&lab, "pids-max"), "44");
+        assert_eq!(lab.group_file("cpuset", "app-a", "cpuset.cpus"), "0");
     } else {
         let refused = lab.call(&changes).expect_code(1);
-        assert!(
-            refused.stderr.contains("cpus: the pod's processes are not in the hierarchy of controller `cpu`"),
-            "{refused}"
-        );
-        assert!(
-            refused.stderr.contains("pids-max: ") && refused.stderr.contains("start the pod anew"),
-            "{refused}"
-        );
+        let whose = "cpuset: the pod's processes are not in the hierarchy of controller `cpuset`";
+        assert!(refused.stderr.contains(whose) && refused.stderr.contains("start the pod anew"), "{refused}");
         let ignored = [&changes[..], &["on-missing=ignore"]].concat();
         lab.call(&ignored).expect_code(0);
         let status = lab.call(&["status", "one"]).expect_code(0).stdout;
-        assert!(status.contains("app.a cpus: the pod's processes are not in the hierarchy"), "{status}");
+        assert!(status.contains("app.a cpuset: the pod's processes are not in the hierarchy"), "{status}");
     }
     end(running);
 }
@@ -295,6 +300,11 @@ mod below {
     #[test]
     fn failure_in_the_middle_is_undone() {
         below_systemd(super::failure_in_the_middle_is_undone);
+    }
+
+    #[test]
+    fn first_limits_of_cpu_and_processes_need_no_new_start() {
+        below_systemd(super::first_limits_of_cpu_and_processes_need_no_new_start);
     }
 
     #[test]

@@ -487,14 +487,14 @@ fn files_of_cgroup2_are_in_its_tree_whoever_else_limits() {
         unified: [(name.to_owned(), value.to_owned())].into(),
         ..Limits::default()
     };
-    let v2 = unified("cpu memory", true);
+    let v2 = unified("hugetlb memory", true);
     let plan = one(&files("memory.swap.high", "4096"), &v2).unwrap();
     assert_eq!(text(&plan, "app-web"), [":memory.swap.high=4096"]);
     assert_eq!(plan.groups[2].settings[0].shows, Shows::Line);
     assert_eq!(plan.hierarchies[0].controllers, ["memory"]);
     // It brings its controller along.
-    let plan = one(&files("cpu.uclamp.max", "50.00"), &v2).unwrap();
-    assert_eq!(plan.hierarchies[0].controllers, ["cpu", "memory"]);
+    let plan = one(&files("hugetlb.2MB.rsvd.max", "0"), &v2).unwrap();
+    assert_eq!(plan.hierarchies[0].controllers, ["memory", "hugetlb"]);
     let expected = "app.web: unified: `memory.swap.high` is of cgroup v2, and controller `memory` is on v1 here; \
                     remove it, or set on-missing = \"ignore\"";
     assert_eq!(message(&files("memory.swap.high", "4096"), &hybrid()), expected);

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::cli::Driver;
 use crate::plan::Plan;
 use crate::pod::record;
 use crate::sys::{detach, environment, memfd};
+use crate::systemd;
 use crate::systemd::transient::{self, Command, Service};
 
 /// In the service's environment: pid and start of the caller, and the numbers of its memfd and of its pipe.
@@ -69,8 +70,7 @@ static CALLER: Mutex<Option<OwnedFd>> = Mutex::new(None);
 #[must_use]
 pub fn can_be(driver: Driver) -> bool {
     let of = |process: &str, name: &str| std::fs::read_link(format!("/proc/{process}/ns/{name}")).ok();
-    let is_booted = || Path::new("/run/systemd/system").is_dir();
-    let is_asked = driver == Driver::Systemd || (driver == Driver::Auto && is_booted());
+    let is_asked = driver == Driver::Systemd || (driver == Driver::Auto && systemd::is_booted());
     is_asked && SHARED.iter().all(|name| of("self", name).is_some_and(|own| of("1", name) == Some(own)))
 }
 
