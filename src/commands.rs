@@ -37,13 +37,13 @@ mod window;
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use podrun_abi::control;
 
 use crate::cli::{Cli, Command};
 use crate::error::{self, EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_USAGE, Note};
 use crate::output::write_stderr;
-use crate::pod::client::{self, Answer};
+use crate::pod::client::{self, Answer, INTERRUPTED, Patience};
 use crate::pod::root::Root;
 use crate::pod::status::Status;
 use crate::pod::{Address, Pod, gc as undo};
@@ -145,16 +145,25 @@ fn check_app(status: &Status, app: &str) -> Result<()> {
 /// Asks stage1. There are moments without one, after the launcher has begun and before it has ended; a pod
 /// that is dead is an error with its own exit code.
 fn ask(pod: &Pod, command: &control::Command) -> Result<()> {
+    ask_with(pod, command, Patience::default())
+}
+
+/// The same with another patience for each of the answers.
+fn ask_with(pod: &Pod, command: &control::Command, patience: Patience<'_>) -> Result<()> {
     const PAUSE: Duration = Duration::from_millis(20);
     const ATTEMPTS: u32 = 500;
     for _ in 0..ATTEMPTS {
         if !pod.is_alive() {
             return not_running(pod);
         }
-        if client::ask(pod, command.clone())? == Answer::Accepted {
+        if client::ask(pod, command.clone(), patience)? == Answer::Accepted {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
+        match patience.held {
+            Some(held) if held.comes_within(PAUSE) => bail!(INTERRUPTED),
+            Some(_) => {}
+            None => std::thread::sleep(PAUSE),
+        }
     }
     Err(anyhow!("nobody answers, though it is alive")).hint(format!("`podrun rm -f {}` kills it", pod.id()))
 }

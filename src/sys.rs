@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod clone3;
 pub mod detach;
 pub mod environment;
+pub mod held;
 pub mod listen;
 pub mod memfd;
 pub mod mount;

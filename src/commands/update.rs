@@ -3,7 +3,7 @@
 //! The changes are made to the recorded manifest, which is then read and resolved like any other: what it takes and what
 //! it refuses, and in which words, is not said twice. What differs from the kernel is written by [`crate::cgroup::update`],
 //! all of it or nothing, and then recorded. Until then the record names the files that may show anything, so that a
-//! change that is killed is put right by the next one.
+//! change that is killed is put right by the next one. Signals that ask it to end wait until it has an end ([`Held`]).
 
 mod resolved;
 
@@ -18,7 +18,7 @@ use crate::cgroup::change::{State, Step};
 use crate::cgroup::limits::kills_single_processes;
 use crate::cgroup::update::{Change, Groups, Left, whose};
 use crate::cli::UpdateArgs;
-use crate::error::{EXIT_USAGE, Note, Rendered};
+use crate::error::{self, EXIT_USAGE, Note, Rendered};
 use crate::manifest::overrides::{self, Overrides};
 use crate::manifest::{self, Problem, Source};
 use crate::output::{write_stderr, write_stdout};
@@ -27,6 +27,7 @@ use crate::pod::root::Root;
 use crate::pod::status::{AppState, Phase};
 use crate::pod::{Address, Pod};
 use crate::spec::Spec;
+use crate::sys::held::Held;
 use crate::systemd::Manager;
 use crate::value::size;
 
@@ -41,9 +42,18 @@ pub fn run(root: &Root, color: bool, args: &UpdateArgs) -> Result<u8> {
         Some(app) => format!("app `{app}` of pod `{}`", pod.name()),
         None => format!("pod `{}`", pod.name()),
     };
-    let updated = update(&pod, &address, color, args).or_else(|error| ended_meanwhile(&pod, error));
-    updated.with_context(|| format!("cannot update {subject}"))?;
-    Ok(0)
+    let mut held = None;
+    let updated =
+        update(&pod, &address, (color, args), &mut held).or_else(|error| ended_meanwhile(&pod, error));
+    let updated = updated.with_context(|| format!("cannot update {subject}"));
+    if let Err(error) = &updated
+        && held.as_ref().is_some_and(Held::has_come)
+    {
+        // The process ends with the guard; what could not be undone has to be known.
+        write_stderr(&error::text(error));
+    }
+    drop(held);
+    updated.map(|()| 0)
 }
 
 /// What fails since there is nothing left to change says so and nothing else.
@@ -55,7 +65,13 @@ fn ended_meanwhile(pod: &Pod, error: anyhow::Error) -> Result<()> {
     }
 }
 
-fn update(pod: &Pod, address: &Address, color: bool, args: &UpdateArgs) -> Result<()> {
+/// Nothing is changed before signals are held back.
+fn update(
+    pod: &Pod,
+    address: &Address,
+    (color, args): (bool, &UpdateArgs),
+    held: &mut Option<Held>,
+) -> Result<()> {
     check(pod, address, &args.changes)?;
     let _turn = pod.take_turn_to_change()?;
     let record = pod.plan().map_err(|why| anyhow!("cannot read its plan: {why}"))?;
@@ -82,7 +98,17 @@ fn update(pod: &Pod, address: &Address, color: bool, args: &UpdateArgs) -> Resul
     if manifest::read(&merged).spec.as_ref() != Some(&spec) {
         bail!("its manifest with the changes does not mean the same when it is read again");
     }
-    let has_changed = plan.act(pod, &record, &now, (&text, &merged))?;
+    let steps = plan.steps(&now);
+    let connection = RefCell::new(None);
+    if steps.iter().any(|step| matches!(step, Step::Property(_))) {
+        drop(manager(&connection)?);
+    }
+    // A write of a memory limit may take memory back for long, and ends by itself all the same: memory_max_write() tries 16
+    // times and then kills, memory_high_write() gives up when nothing comes back 16 times, and the group is slowed down
+    // meanwhile. mem_cgroup_resize_max() of v1 goes on as long as something comes back, for ever if the app reads as much
+    // again: SIGQUIT and SIGKILL, which are not held back, end it.
+    *held = Some(Held::new().context("cannot hold signals back")?);
+    let has_changed = plan.act(pod, &record, (steps, &connection), (&text, &merged))?;
     if has_changed || manifest::read(&text).spec.as_ref() != Some(&spec) {
         tell(pod, address, &args.changes)?;
     }
@@ -157,6 +183,10 @@ struct Plan<'p> {
 }
 
 impl Plan<'_> {
+    fn steps(&self, now: &State) -> Vec<Step> {
+        self.groups.steps(now, &self.wanted.new)
+    }
+
     /// Prints what would be done, in its order.
     fn tell(&self, now: &State) -> Result<()> {
         let mut text = String::new();
@@ -164,7 +194,7 @@ impl Plan<'_> {
             let file = enabled.path.join("cgroup.subtree_control");
             text.push_str(&format!("enable {} in {}\n", enabled.controllers.join(" "), file.display()));
         }
-        for step in self.groups.steps(now, &self.wanted.new) {
+        for step in self.steps(now) {
             match step {
                 Step::Write(spot, value) => {
                     let path = self.groups.path(&spot);
@@ -181,16 +211,20 @@ impl Plan<'_> {
     }
 
     /// Does it, and says whether there was anything to do.
-    fn act(&self, pod: &Pod, record: &PlanRecord, now: &State, (old, new): (&str, &str)) -> Result<bool> {
-        let steps = self.groups.steps(now, &self.wanted.new);
+    fn act(
+        &self,
+        pod: &Pod,
+        record: &PlanRecord,
+        (steps, connection): (Vec<Step>, &RefCell<Option<Manager>>),
+        (old, new): (&str, &str),
+    ) -> Result<bool> {
         let has_changed = !steps.is_empty() || !self.groups.lacking()?.is_empty();
         let unsettled = self.wanted.unsettled(&steps);
         if has_changed {
             self.record_before(pod, record, &unsettled)?;
         }
-        let connection = RefCell::new(None);
-        let set = |key: &str| self.resolved.set(key, manager(&connection)?.as_mut());
-        let set_back = |key: &str| self.resolved.set_back(key, manager(&connection)?.as_mut());
+        let set = |key: &str| self.resolved.set(key, manager(connection)?.as_mut());
+        let set_back = |key: &str| self.resolved.set_back(key, manager(connection)?.as_mut());
         let done = self.groups.change(&Change {
             wanted: &self.wanted.new,
             set: &set,

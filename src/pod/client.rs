@@ -16,10 +16,13 @@ use podrun_abi::{PACKET_BYTES_MAX, VERSION};
 
 use super::{Pod, dir};
 use crate::output::printable;
+use crate::sys::held::Held;
 
 /// How long stage1 may take to answer. It answers between two events; only a machine that stands still is
 /// this slow.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// What is said of a wait that a signal has ended, if anything is.
+pub const INTERRUPTED: &str = "interrupted by a signal";
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,16 +33,30 @@ pub enum Answer {
     Nobody,
 }
 
+/// How long an answer is waited for, and what ends that before.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience<'h> {
+    /// How long.
+    pub time: Duration,
+    /// A signal that is held back ends the wait.
+    pub held: Option<&'h Held>,
+}
+
+impl Default for Patience<'_> {
+    fn default() -> Self {
+        Self { time: ANSWER_DEADLINE, held: None }
+    }
+}
+
 /// Sends one command and waits for the answer.
 ///
 /// # Errors
-/// When stage1 refuses, or does not answer in time.
-pub fn ask(pod: &Pod, command: Command) -> Result<Answer> {
+/// When stage1 refuses, or does not answer in time. In the second case the command may be done all the same, later on.
+pub fn ask(pod: &Pod, command: Command, patience: Patience<'_>) -> Result<Answer> {
     let Some(socket) = connect(pod)? else { return Ok(Answer::Nobody) };
     let packet =
         serde_json::to_vec(&Request { version: VERSION, command }).context("cannot write a request")?;
-    let deadline = Instant::now() + ANSWER_DEADLINE;
-    match exchange(&socket, &packet, deadline) {
+    match exchange(&socket, &packet, &Wait { until: Instant::now() + patience.time, patience }) {
         Ok(Reply::Accepted) => Ok(Answer::Accepted),
         Ok(Reply::Refused { reason }) => bail!("{}", printable(&reason)),
         Err(error) if is_gone(&error) => Ok(Answer::Nobody),
@@ -67,11 +84,11 @@ fn connect(pod: &Pod) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn exchange(socket: &OwnedFd, packet: &[u8], deadline: Instant) -> Result<Reply> {
-    wait_for(socket, PollFlags::POLLOUT, deadline)?;
+fn exchange(socket: &OwnedFd, packet: &[u8], wait: &Wait<'_>) -> Result<Reply> {
+    wait.until_ready(socket, PollFlags::POLLOUT)?;
     // SIGPIPE is ignored by the runtime; the flag says so for whoever calls this from elsewhere.
     socket::send(socket.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL)?;
-    wait_for(socket, PollFlags::POLLIN, deadline)?;
+    wait.until_ready(socket, PollFlags::POLLIN)?;
     let mut answer = vec![0; PACKET_BYTES_MAX];
     let length = socket::recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
     let answer = answer.get(..length).unwrap_or_default();
@@ -81,17 +98,30 @@ fn exchange(socket: &OwnedFd, packet: &[u8], deadline: Instant) -> Result<Reply>
     serde_json::from_slice(answer).map_err(|error| anyhow!("its answer cannot be read: {error}"))
 }
 
-fn wait_for(socket: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<()> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            bail!("no answer within {} s", ANSWER_DEADLINE.as_secs());
-        }
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(socket.as_fd(), events)], timeout) {
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
+/// A wait with an end.
+struct Wait<'h> {
+    until: Instant,
+    patience: Patience<'h>,
+}
+
+impl Wait<'_> {
+    fn until_ready(&self, socket: &OwnedFd, events: PollFlags) -> Result<()> {
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!("no answer within {} s", self.patience.time.as_secs());
+            }
+            let mut waits = vec![PollFd::new(socket.as_fd(), events)];
+            waits.extend(self.patience.held.map(|held| PollFd::new(held.as_fd(), PollFlags::POLLIN)));
+            let ended = poll(&mut waits, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            let is_ready = |wait: &PollFd<'_>| wait.any().unwrap_or(false);
+            match ended {
+                Ok(0) | Err(Errno::EINTR) => {}
+                // What has been answered counts before a signal.
+                Ok(_) if waits.first().is_some_and(is_ready) => return Ok(()),
+                Ok(_) => bail!(INTERRUPTED),
+                Err(errno) => return Err(errno.into()),
+            }
         }
     }
 }
@@ -102,6 +132,8 @@ fn is_gone(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::{Signal, raise};
+
     use super::*;
     use crate::pod::dir::PodDir;
     use crate::pod::root::Root;
@@ -109,8 +141,9 @@ mod tests {
     /// Answers one request with these bytes, or closes without a word.
     fn serve(listener: OwnedFd, answer: Option<&'static [u8]>) -> std::thread::JoinHandle<Request> {
         std::thread::spawn(move || {
-            let deadline = Instant::now() + ANSWER_DEADLINE;
-            wait_for(&listener, PollFlags::POLLIN, deadline).unwrap();
+            let patience = Patience::default();
+            let wait = Wait { until: Instant::now() + patience.time, patience };
+            wait.until_ready(&listener, PollFlags::POLLIN).unwrap();
             let client = socket::accept(listener.as_raw_fd()).unwrap();
             let mut packet = vec![0; PACKET_BYTES_MAX];
             let length = socket::recv(client, &mut packet, MsgFlags::empty()).unwrap();
@@ -145,7 +178,7 @@ mod tests {
             let (_directory, made, pod) = pod();
             let server = serve(made.control().unwrap(), bytes);
             let command = Command::Stop { apps: vec!["api".into()], timeout_ms: Some(5) };
-            match (ask(&pod, command.clone()), expected) {
+            match (ask(&pod, command.clone(), Patience::default()), expected) {
                 (Ok(answer), Ok(expected)) => assert_eq!(answer, expected),
                 (Err(error), Err(expected)) => {
                     assert!(format!("{error:#}").starts_with(expected), "{error:#}")
@@ -156,10 +189,31 @@ mod tests {
         }
     }
 
+    /// Nobody takes the request, which waits there all the same.
+    #[test]
+    fn wait_for_an_answer_ends_in_time_and_by_a_signal() {
+        let (_directory, made, pod) = pod();
+        let _listener = made.control().unwrap();
+        let held = Held::new().unwrap();
+        let ask = |time| {
+            let begin = Instant::now();
+            let patience = Patience { time, held: Some(&held) };
+            let told = ask(&pod, Command::Pause { apps: Vec::new() }, patience).unwrap_err();
+            (format!("{told:#}"), begin.elapsed())
+        };
+        let (told, took) = ask(Duration::from_millis(20));
+        assert!(told.ends_with("no answer within 0 s") && took >= Duration::from_millis(20), "{told}");
+        raise(Signal::SIGINT).unwrap();
+        let (told, took) = ask(ANSWER_DEADLINE);
+        assert!(told.ends_with(INTERRUPTED) && took < ANSWER_DEADLINE, "{told}");
+        // Ignored by nobody here: it is taken away before it is let in.
+        assert_eq!(held.take(), Some(Signal::SIGINT));
+    }
+
     #[test]
     fn without_a_listener_there_is_nobody() {
         let (_directory, made, pod) = pod();
-        let kill = || ask(&pod, Command::Kill { apps: Vec::new() }).unwrap();
+        let kill = || ask(&pod, Command::Kill { apps: Vec::new() }, Patience::default()).unwrap();
         assert_eq!(kill(), Answer::Nobody, "no socket yet");
         drop(made.control().unwrap());
         assert_eq!(kill(), Answer::Nobody, "a socket that nobody listens on");

@@ -141,7 +141,7 @@ fn end(pod: &Pod, living: Living) -> Result<bool> {
         }
         Living::Kill | Living::KillOrphans => {
             // A refusal does not matter: what does not die in order dies by its groups.
-            let _ = client::ask(pod, Command::Kill { apps: Vec::new() });
+            let _ = client::ask(pod, Command::Kill { apps: Vec::new() }, client::Patience::default());
             if !wait_for_end(pod, KILL_DEADLINE) {
                 // Kills first; what cannot be removed as long as the launcher is in its own group is removed
                 // after its end.

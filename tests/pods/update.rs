@@ -1,5 +1,6 @@
 //! Limits that change while the pod runs: what is asked for is in the kernel then, or everything is as it was.
 
+mod interrupted;
 mod walk;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, slowness, sys, wait_until};
+use crate::harness::{
+    Ended, Lab, Running, app, below_systemd, driver_name, far, pod, slowness, sys, wait_until,
+};
 use crate::isolators::disk;
 
 const UP: &str = "on-term 0 ; say up ; pause";
@@ -462,13 +464,17 @@ fn any_state_leads_to_any_other_below_systemd() {
 }
 
 /// So many changes that are killed, and less in a machine that is slow: each waits for one that is not.
-fn kills(count: u32) -> u32 {
+pub(super) fn kills(count: u32) -> u32 {
     if slowness() == 1 { count } else { count / 3 }
 }
 
 /// It is killed at any moment, and the same once more puts it right. One that does nothing takes as long as this one does
 /// until it begins to write, and the moments lie around that.
 fn kill_on_the_way(lab: &Lab, arguments: &[&str]) {
+    signal_on_the_way(lab, arguments, libc::SIGKILL);
+}
+
+pub(super) fn signal_on_the_way(lab: &Lab, arguments: &[&str], signal: i32) -> Ended {
     let mut random = Random::new();
     let (command, rest) = arguments.split_first().unwrap();
     let usual = lab.call(&[&[*command, "-n"], rest].concat()).expect_code(0).time.as_micros();
@@ -477,9 +483,9 @@ fn kill_on_the_way(lab: &Lab, arguments: &[&str]) {
     let running = Running::spawn(&mut lab.podrun(arguments));
     let pidfd = sys::pidfd(running.pid()).expect("pidfd of a child");
     if !sys::ends_within(&pidfd, moment) {
-        sys::kill_pidfd(&pidfd, libc::SIGKILL).expect("pidfd_send_signal");
+        sys::kill_pidfd(&pidfd, signal).expect("pidfd_send_signal");
     }
-    running.wait();
+    running.wait()
 }
 
 #[test]
