@@ -1,27 +1,35 @@
 //! `podrun pause` and `podrun unpause`.
 //!
 //! stage1 does it, since it is what thaws an app that is to end; whether the kernel has is read here, from the groups
-//! themselves. A pause that does not come true is taken back.
+//! themselves. A pause that does not come true is taken back, as is one whose answer is lost or that is interrupted:
+//! stage1 takes orders in the order in which they were sent, so that the one that thaws comes after the one that freezes
+//! whenever it reads them. What was paused before stays paused.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use podrun_abi::control::Command;
 
-use super::{addresses, ask, check_app, not_running, try_all};
+use super::{addresses, ask_with, check_app, not_running, try_all};
 use crate::cgroup::limits::app_group;
 use crate::cgroup::plan::CgroupPlan;
 use crate::cgroup::stats::{self, Frozen};
 use crate::cli::{PauseArgs, UnpauseArgs};
 use crate::error::Note;
+use crate::pod::client::{self, Answer, INTERRUPTED, Patience};
 use crate::pod::root::Root;
 use crate::pod::status::{AppState, Status};
 use crate::pod::{Address, Pod};
+use crate::sys::held::Held;
 
 /// A task that waits for a disk stands still when it has its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// v1's freezer may wait for ever for a process that was forked at the wrong moment (runc tries a thousand times).
 const AGAIN: Duration = Duration::from_millis(50);
+/// Between two looks at the groups.
+const LOOK: Duration = Duration::from_millis(2);
+/// How long somebody who has waited already waits for the answer to the order that takes it back. It is obeyed without that.
+const UNDO: Duration = Duration::from_secs(1);
 
 /// Lets pods or apps stand still, and waits until they do.
 ///
@@ -30,16 +38,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub fn pause(root: &Root, args: &PauseArgs) -> Result<u8> {
     Ok(try_all(addresses(&args.of.pods, &args.of.apps)?, |address| {
         let subject = Subject::find(root, &address)?;
-        let context = || format!("cannot pause {}", subject.shown());
-        subject
-            .check()
-            .and_then(|()| subject.tell(Command::Pause { apps: subject.apps() }))
-            .with_context(context)?;
-        subject.await_state(Frozen::Still).or_else(|error| {
-            // What is left undone is told by the first error.
-            let _ = subject.tell(Command::Unpause { apps: subject.apps() });
-            Err(error).with_context(context)
-        })
+        subject.pause().with_context(|| format!("cannot pause {}", subject.shown()))
     }))
 }
 
@@ -50,8 +49,9 @@ pub fn pause(root: &Root, args: &PauseArgs) -> Result<u8> {
 pub fn unpause(root: &Root, args: &UnpauseArgs) -> Result<u8> {
     Ok(try_all(addresses(&args.of.pods, &args.of.apps)?, |address| {
         let subject = Subject::find(root, &address)?;
-        let told = subject.check().and_then(|()| subject.tell(Command::Unpause { apps: subject.apps() }));
-        told.and_then(|()| subject.await_state(Frozen::Not))
+        let told =
+            subject.check().and_then(|()| subject.tell(Command::Unpause { apps: subject.apps() }, None));
+        told.and_then(|()| subject.await_state(Frozen::Not, None))
             .with_context(|| format!("cannot unpause {}", subject.shown()))
     }))
 }
@@ -98,8 +98,44 @@ impl Subject {
         Ok(())
     }
 
-    fn tell(&self, command: Command) -> Result<()> {
-        ask(&self.pod, &command)
+    fn pause(&self) -> Result<()> {
+        self.check()?;
+        let others = self.not_paused();
+        // Whoever ends it finds nothing frozen by it.
+        let held = Held::new().context("cannot hold signals back")?;
+        let order = Command::Pause { apps: self.apps() };
+        let done = self.tell(order, Some(&held)).and_then(|()| self.await_state(Frozen::Still, Some(&held)));
+        let done = done.and_then(|()| if held.has_come() { bail!(INTERRUPTED) } else { Ok(()) });
+        done.or_else(|error| match self.take_back(others) {
+            Ok(()) => Err(error),
+            Err(hint) => Err(error).hint(hint),
+        })
+    }
+
+    /// Those that a pause lets stand still; `None`: all of the pod.
+    fn not_paused(&self) -> Option<Vec<String>> {
+        let status = self.pod.status();
+        let is_meant = |name: &str| self.app.as_ref().is_none_or(|app| app == name);
+        let meant = status.apps.iter().filter(|app| is_meant(&app.name));
+        let others: Vec<String> = meant.filter(|app| !app.is_paused).map(|app| app.name.clone()).collect();
+        (others.len() < status.apps.len()).then_some(others)
+    }
+
+    /// An order without names is for all apps; one for none is not given. `Err`: what to do when nobody answers.
+    fn take_back(&self, others: Option<Vec<String>>) -> std::result::Result<(), String> {
+        if others.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
+        let order = Command::Unpause { apps: others.unwrap_or_default() };
+        let told = client::ask(&self.pod, order, Patience { time: UNDO, held: None });
+        if matches!(told, Ok(Answer::Accepted)) || !self.pod.is_alive() {
+            return Ok(());
+        }
+        Err(format!("stage1 does not answer; `podrun unpause {}` when it does again", self.pod.name()))
+    }
+
+    fn tell(&self, command: Command, held: Option<&Held>) -> Result<()> {
+        ask_with(&self.pod, &command, Patience { held, ..Patience::default() })
     }
 
     /// The groups of those apps that run, and are not to end.
@@ -111,7 +147,7 @@ impl Subject {
     }
 
     /// An app that has ended meanwhile stands as still as can be. What does not come true is asked for again.
-    fn await_state(&self, wanted: Frozen) -> Result<()> {
+    fn await_state(&self, wanted: Frozen, held: Option<&Held>) -> Result<()> {
         let deadline = Instant::now() + DEADLINE;
         let mut again_at = Instant::now() + AGAIN;
         loop {
@@ -126,9 +162,13 @@ impl Subject {
             }
             if Instant::now() >= again_at && wanted == Frozen::Still {
                 again_at = Instant::now() + AGAIN;
-                self.tell(Command::Pause { apps: self.apps() })?;
+                self.tell(Command::Pause { apps: self.apps() }, held)?;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            match held {
+                Some(held) if held.comes_within(LOOK) => bail!(INTERRUPTED),
+                Some(_) => {}
+                None => std::thread::sleep(LOOK),
+            }
         }
     }
 }

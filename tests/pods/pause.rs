@@ -1,8 +1,9 @@
 //! Pods and apps that stand still: nothing of them runs, everything that ends them works.
 
 use podrun_abi::event::{End, Event};
+use serde_json::Value;
 
-use crate::harness::{Lab, Running, below_systemd, far, pod, wait_until};
+use crate::harness::{Lab, Running, below_systemd, far, pod, sys, wait_until};
 
 /// Beats, with a process for each pause between them.
 fn beating(name: &str) -> String {
@@ -120,6 +121,98 @@ fn paused_app_that_is_killed_by_a_signal_ends() {
     lab.call(&["kill", "-s", "KILL", "one/a"]).expect_code(0);
     running.wait_within(far()).expect_code(137);
     assert_eq!(lab.end("a"), End::Signaled { signal: libc::SIGKILL, core: false });
+}
+
+/// A stage1 that is stopped from outside takes no order until it goes on; the pid is that of a pod of this test.
+struct Stopped(i32);
+
+impl Stopped {
+    fn stop(lab: &Lab) -> Self {
+        let pid = lab.stage1_pid();
+        sys::kill(pid, libc::SIGSTOP).expect("stage1 lives");
+        wait_until("it stands still", || state(pid) == Some('T'));
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        sys::kill(self.0, libc::SIGCONT).expect("stage1 lives");
+    }
+}
+
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn count(lab: &Lab, wanted: impl Fn(&Event) -> bool) -> usize {
+    lab.events().iter().filter(|event| wanted(event)).count()
+}
+
+fn paused(lab: &Lab, app: &str) -> usize {
+    count(lab, |event| matches!(event, Event::Paused { app: name } if name == app))
+}
+
+fn unpaused(lab: &Lab, app: &str) -> usize {
+    count(lab, |event| matches!(event, Event::Unpaused { app: name } if name == app))
+}
+
+#[test]
+fn pause_whose_answer_does_not_come_leaves_nothing_frozen() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    let stopped = Stopped::stop(&lab);
+    let told = lab.call(&["pause", "one"]).expect_code(1);
+    let told =
+        told.expect_stderr(&["cannot pause pod `one`: ", "no answer within 10 s", "hint: stage1 does"]);
+    drop(stopped);
+    wait_until("it was paused and goes on", || ["a", "b"].iter().all(|app| unpaused(&lab, app) == 1));
+    assert_eq!(["a", "b"].map(|app| paused(&lab, app)), [1, 1], "{told}");
+    let before = beats(&running);
+    wait_until("both beat", || beats(&running) > before + 4);
+    assert!(!lab.call(&["status", "one"]).stdout.contains("paused"));
+    running.signal(libc::SIGTERM);
+    running.wait_within(far()).expect_code(0);
+}
+
+/// What was paused before it stays so.
+#[test]
+fn pause_that_is_interrupted_thaws_what_it_has_frozen_and_no_more() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let Some(lab) = Lab::open() else { return };
+        let running = start(&lab);
+        lab.call(&["pause", "one/a"]).expect_code(0);
+        let stopped = Stopped::stop(&lab);
+        let waits = Running::spawn(&mut lab.podrun(&["pause", "one"]));
+        let files = format!("/proc/{}/fd", waits.pid());
+        let has = |what: &str| {
+            let mut files = std::fs::read_dir(&files).into_iter().flatten().flatten();
+            files.any(|file| {
+                std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().contains(what))
+            })
+        };
+        wait_until("it waits for the answer", || {
+            has("signalfd") && has("socket:") && state(waits.pid()) == Some('S')
+        });
+        waits.signal(signal);
+        let ended = waits.wait().expect_code(128 + signal);
+        assert!(ended.time < far() && ended.stderr.is_empty(), "{ended}");
+        drop(stopped);
+        // Behind what was ordered before.
+        lab.call(&["pause", "one/a"]).expect_code(0);
+        let told = ["a", "b"].map(|app| (paused(&lab, app), unpaused(&lab, app)));
+        assert_eq!(told, [(1, 0), (1, 1)], "{:#?}", lab.events());
+        let status = lab.status("one");
+        assert_eq!(
+            (&status["apps"][0]["paused"], &status["apps"][1]["paused"]),
+            (&true.into(), &Value::Null)
+        );
+        let before = beats(&running);
+        wait_until("the other beats", || beats(&running) > before + 2);
+        lab.call(&["stop", "one"]).expect_code(0);
+        running.wait_within(far()).expect_code(0);
+    }
 }
 
 #[test]

@@ -18,10 +18,9 @@ impl Supervisor {
             }
             Command::Kill { apps } => Ok(Event::Kill(self.find_all(apps)?)),
             Command::Pause { apps } => Ok(Event::Pause(self.find_pausable(apps)?)),
-            Command::Unpause { apps } if apps.is_empty() => {
-                Ok(Event::Unpause(self.indices().filter(|index| self.app(*index).paused).collect()))
-            }
-            Command::Unpause { apps } => Ok(Event::Unpause(self.find_running(apps)?)),
+            // Who is paused shows when it is done: what goes before may be waiting still, such as a pause that is taken back.
+            Command::Unpause { apps } if apps.is_empty() => Ok(Event::Unpause(self.indices().collect())),
+            Command::Unpause { apps } => Ok(Event::Unpause(self.find_all(apps)?)),
             Command::Updated { app, changes } => {
                 app.as_ref().map_or(Ok(AppIndex(0)), |name| self.find(name))?;
                 if changes.iter().map(String::len).sum::<usize>() > CHANGES_BYTES_MAX {

@@ -356,10 +356,21 @@ fn pause_is_refused_where_it_could_not_be_kept() {
     assert_eq!(refused(&bench, &["b"]), "app `b` is stopping");
     assert_eq!(bench.table.parse_command(&pause(&[])), Ok(Event::Pause(vec![AppIndex(0)])));
     bench.on(Event::Pause(vec![AppIndex(0)]));
-    let all = Command::Unpause { apps: vec![] };
-    assert_eq!(bench.table.parse_command(&all), Ok(Event::Unpause(vec![AppIndex(0)])));
     bench.on(Event::Stop(vec![], None));
     assert_eq!(refused(&bench, &[]), "the pod is stopping");
+}
+
+/// Both were sent while stage1 stood still, and are read at once.
+#[test]
+fn unpause_behind_a_pause_thaws_what_that_has_frozen() {
+    for apps in [vec![], vec!["a".to_owned(), "b".to_owned()]] {
+        let mut bench = Bench::running(ESSENTIAL, &[plan("a", &[]), plan("b", &[])]);
+        bench.on(Event::MainEnded(AppIndex(1), BY_KILL));
+        let commands = [Command::Pause { apps: vec![] }, Command::Unpause { apps }];
+        let [pause, unpause] = commands.map(|command| bench.table.parse_command(&command).unwrap());
+        assert_eq!(bench.on(pause), ["freeze a", "paused"]);
+        assert_eq!(bench.on(unpause), ["thaw a", "unpaused"]);
+    }
 }
 
 #[test]
