@@ -110,7 +110,10 @@ fn update(
     *held = Some(Held::new().context("cannot hold signals back")?);
     let has_changed = plan.act(pod, &record, (steps, &connection), (&text, &merged))?;
     if has_changed || manifest::read(&text).spec.as_ref() != Some(&spec) {
-        tell(pod, address, &args.changes)?;
+        // It is done and recorded all the same.
+        if let Err(error) = tell(pod, address, &args.changes) {
+            write_stderr(&format!("warning: the limits are changed, but not among the events: {error:#}\n"));
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use podrun_abi::event::Event;
 
-use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, wait_until};
+use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, sys, wait_until};
 
 const UP: &str = "on-term 0 ; say up ; pause";
 /// Of the pod, so that it is in the hierarchies of v1 that are needed.
@@ -261,6 +261,28 @@ pub fn controller_comes_with_the_first_limit_on_v2_and_is_refused_by_name_on_v1(
         let status = lab.call(&["status", "one"]).expect_code(0).stdout;
         assert!(status.contains("app.a cpuset: the pod's processes are not in the hierarchy"), "{status}");
     }
+    end(running);
+}
+
+/// It has its place among the events later on.
+#[test]
+fn change_that_stage1_does_not_hear_of_is_made() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    let stage1 = lab.stage1_pid();
+    sys::kill(stage1, libc::SIGSTOP).expect("stage1 lives");
+    let changed = Running::spawn(&mut lab.podrun(&["update", "one/a", "cpus=0.25"])).wait();
+    sys::kill(stage1, libc::SIGCONT).expect("stage1 lives");
+    assert!(
+        changed.code == 0 && changed.stderr.starts_with("warning: the limits are changed, but "),
+        "{changed}"
+    );
+    assert!(
+        changed.stderr.contains("no answer within 10 s") && changed.stderr.lines().count() == 1,
+        "{changed}"
+    );
+    assert_eq!(lab.limit("app-a", "cpus"), quota(250));
+    wait_until("stage1 tells it", || lab.events_so_far().contains("\"updated\""));
     end(running);
 }
 
