@@ -34,6 +34,8 @@ pub struct Enabled {
     pub controllers: Vec<String>,
 }
 
+/// What the OOM killer leaves out where it takes a whole group.
+const SPARED: i32 = -1000;
 /// systemd writes a quota into two files of v1 in one order; what it could not do at first it can then.
 const ATTEMPTS: usize = 3;
 /// The time between them.
@@ -54,6 +56,8 @@ pub struct Change<'c> {
     pub back: &'c Wanted,
     /// Does what systemd has to do for that.
     pub set_back: SetProperty<'c>,
+    /// stage1's `oom_score_adj` where the OOM killer does not take the pod as a whole.
+    pub usual_score: i32,
 }
 
 /// An undo that has failed, with what is left of the change.
@@ -240,9 +244,11 @@ impl<'p> Groups<'p> {
     pub fn change(&self, change: &Change<'_>) -> anyhow::Result<()> {
         let before = RefCell::new(State::new());
         let enabled = self.lacking()?;
-        let done = self.enable(&enabled).and_then(|()| self.spare_stage1(change.wanted)).and_then(|()| {
+        let done = self.enable(&enabled).and_then(|()| {
             before.replace(self.state(change.wanted)?);
+            self.spare_stage1(change.wanted)?;
             self.reach(change.wanted, change.set)?;
+            self.expose_stage1(change.wanted, change.usual_score)?;
             (change.record)()
         });
         let Err(error) = done else { return Ok(()) };
@@ -269,6 +275,7 @@ impl<'p> Groups<'p> {
             }
         }
         change::drop_idle_weights(&mut old);
+        undone = undone.and(self.spare_stage1(&old));
         for _ in 0..ATTEMPTS {
             for step in self.steps(&self.state(&old)?, &old) {
                 undone = undone.and(self.perform(&step, &old, change.set_back));
@@ -278,20 +285,35 @@ impl<'p> Groups<'p> {
             }
             std::thread::sleep(AGAIN);
         }
-        undone.and(self.verify(&old))
+        undone.and(self.verify(&old)).and(self.expose_stage1(&old, change.usual_score))
     }
 
-    /// As at the start of such a pod: where the OOM killer takes all of it, stage1 lives to tell.
+    /// As at the start of such a pod: where the OOM killer takes all of it, stage1 lives to tell. Before it can.
     fn spare_stage1(&self, wanted: &Wanted) -> anyhow::Result<()> {
-        let is_pods =
-            |spot: &Spot| spot.file == "memory.oom.group" && spot.level == Level::Group(String::new());
-        let Some((spot, _)) = wanted.iter().find(|(spot, want)| is_pods(spot) && want.value == "1") else {
+        let Some((spot, _)) = wanted.iter().find(|(spot, want)| is_pods_oom(spot) && want.value == "1")
+        else {
             return Ok(());
         };
+        self.each_score_of_stage1(spot, |_| Some(SPARED))
+    }
+
+    /// As at the start of any other pod, once it does not any more. A score that is not podrun's stays.
+    fn expose_stage1(&self, wanted: &Wanted, usual: i32) -> anyhow::Result<()> {
+        let Some((spot, _)) = wanted.iter().find(|(spot, want)| is_pods_oom(spot) && want.value != "1")
+        else {
+            return Ok(());
+        };
+        self.each_score_of_stage1(spot, |score| (score == SPARED).then_some(usual))
+    }
+
+    fn each_score_of_stage1(&self, spot: &Spot, change: impl Fn(i32) -> Option<i32>) -> anyhow::Result<()> {
         let stage1 = files::open_group_at(self.joined(spot)?.1, SUPERVISOR)?;
         for pid in files::processes(stage1.as_fd()).context("cannot find stage1")? {
             let path = format!("/proc/{pid}/oom_score_adj");
-            std::fs::write(&path, "-1000").with_context(|| format!("cannot write `-1000` to `{path}`"))?;
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
+            let Some(score) = text.trim_end().parse().ok().and_then(&change) else { continue };
+            std::fs::write(&path, score.to_string())
+                .with_context(|| format!("cannot write `{score}` to `{path}`"))?;
         }
         Ok(())
     }
@@ -345,6 +367,10 @@ impl<'p> Groups<'p> {
 
 fn own(plan: &CgroupPlan, joined: &Joined) -> PathBuf {
     Path::new(&joined.mount_point).join(&joined.parent).join(&plan.pod_group)
+}
+
+fn is_pods_oom(spot: &Spot) -> bool {
+    spot.file == "memory.oom.group" && spot.level == Level::Group(String::new())
 }
 
 fn asks_systemd(step: &Step) -> bool {

@@ -234,6 +234,7 @@ impl Plan<'_> {
             record: &|| self.record(pod, new),
             back: &self.wanted.back,
             set_back: &set_back,
+            usual_score: pod.launchers_oom_score(),
         });
         let Err(error) = done else { return Ok(has_changed) };
         let left = if error.is::<Left>() { unsettled } else { Vec::new() };

@@ -34,6 +34,17 @@ impl Pod {
         Err(anyhow!("another change of its limits has not ended within {} s", TURN_DEADLINE.as_secs()))
     }
 
+    /// The launcher's `oom_score_adj`, with which stage1 begins; that of most processes when the launcher is gone.
+    #[must_use]
+    pub fn launchers_oom_score(&self) -> i32 {
+        let launcher = self.record.as_ref().ok().map(|record| &record.launcher);
+        let launcher = launcher.filter(|launcher| launcher.is_running() && launcher.is_numbered_here());
+        let text = launcher.and_then(|launcher| {
+            std::fs::read_to_string(format!("/proc/{}/oom_score_adj", launcher.pid)).ok()
+        });
+        text.and_then(|text| text.trim_end().parse().ok()).unwrap_or(0)
+    }
+
     /// Replaces what the plan says of groups and units; the rest of it stays.
     ///
     /// # Errors

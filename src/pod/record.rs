@@ -60,10 +60,16 @@ impl Process {
     /// Whether it still runs. A number of another pid namespace cannot be looked at and counts as running.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        if pid_namespace().ok().as_ref() != Some(&self.pid_namespace) {
+        if !self.is_numbered_here() {
             return true;
         }
         life(self.pid).is_some_and(|life| life.start_ticks == self.start_ticks && !life.is_over)
+    }
+
+    /// Whether its number means something in our own pid namespace.
+    #[must_use]
+    pub fn is_numbered_here(&self) -> bool {
+        pid_namespace().ok().as_ref() == Some(&self.pid_namespace)
     }
 }
 

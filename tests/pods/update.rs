@@ -8,7 +8,9 @@ use std::process::Command;
 
 use podrun_abi::event::Event;
 
-use crate::harness::{Lab, Running, app, below_systemd, driver_name, far, pod, sys, wait_until};
+use crate::harness::{
+    Lab, Running, app, below_systemd, bin_dir, driver_name, far, pod, require, sys, wait_until,
+};
 
 const UP: &str = "on-term 0 ; say up ; pause";
 /// Of the pod, so that it is in the hierarchies of v1 that are needed.
@@ -264,6 +266,37 @@ pub fn controller_comes_with_the_first_limit_on_v2_and_is_refused_by_name_on_v1(
     end(running);
 }
 
+/// Where the OOM killer takes the pod as a whole it leaves stage1 out; elsewhere stage1 is as its launcher.
+#[test]
+pub fn stage1_is_spared_as_long_as_the_pod_is_killed_whole() {
+    if !require::unified() {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    for is_whole in [false, true] {
+        let keys = format!("[pod.isolators]\nmemory-max = \"256MiB\"\nmemory-oom-group = {is_whole}\n");
+        let manifest = lab.manifest(&pod("one", &keys, &[app("a", UP, "")]));
+        let podrun = format!("exec {} run {}", bin_dir().join("podrun").display(), manifest.display());
+        let script = format!("echo 123 > /proc/self/oom_score_adj && {podrun}");
+        let running = Running::spawn(lab.command("sh").args(["-c", &script]));
+        wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+        let path = format!("/proc/{}/oom_score_adj", lab.stage1_pid());
+        let score = || std::fs::read_to_string(&path).expect("a score").trim().to_owned();
+        let of = |is_whole: bool| if is_whole { "-1000" } else { "123" };
+        assert_eq!(score(), of(is_whole), "at the start");
+        let other = format!("memory-oom-group={}", !is_whole);
+        let failing = ["update", "one", &other, "unified.\"memory.swap.high\"=nonsense"];
+        lab.call(&failing).expect_code(1).expect_stderr(&["memory.swap.high"]);
+        assert_eq!(score(), of(is_whole), "undone");
+        for (change, expected) in [("true", "-1000"), ("", "123"), ("true", "-1000"), ("false", "123")] {
+            lab.call(&["update", "one", &format!("memory-oom-group={change}")]).expect_code(0);
+            assert_eq!(score(), expected, "memory-oom-group={change}");
+        }
+        end(running);
+        lab.call(&["gc"]).expect_code(0);
+    }
+}
+
 /// It has its place among the events later on.
 #[test]
 fn change_that_stage1_does_not_hear_of_is_made() {
@@ -318,6 +351,11 @@ mod below {
     #[test]
     fn limits_of_pod_and_app_change_and_are_recorded() {
         below_systemd(super::limits_of_pod_and_app_change_and_are_recorded);
+    }
+
+    #[test]
+    fn stage1_is_spared_as_long_as_the_pod_is_killed_whole() {
+        below_systemd(super::stage1_is_spared_as_long_as_the_pod_is_killed_whole);
     }
 
     #[test]
