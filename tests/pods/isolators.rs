@@ -8,6 +8,7 @@ use std::process::Command;
 use podrun_abi::event::{End, OomLevel};
 use serde_json::Value;
 
+use crate::harness::require::HugePages;
 use crate::harness::{Lab, app, below_systemd, driver_name, pod, require};
 
 /// Stands for the number of the disk that the host's root is on.
@@ -161,7 +162,7 @@ const TABLE: &[Row] = &[
     },
 ];
 
-/// On a unified host without systemd as the driver, which hands hugetlb down to nobody.
+/// Where v1 has it, or the root of the cgroup2 tree, whose pods are not below systemd: that hands it down to nobody.
 const HUGETLB: &[Row] = &[Row {
     key: "hugetlb",
     asked: "{ \"2MB\" = \"4MiB\" }",
@@ -345,29 +346,42 @@ pub fn idle_is_in_its_file() {
     expect_all(IDLE);
 }
 
-/// Where no group but the root hands hugetlb down; the pod is there then.
+/// On cgroup2 no group but the root hands hugetlb down; the pod is there then, but for one below systemd.
 #[test]
-fn huge_pages_are_in_their_files() {
-    if !require::huge_pages() {
-        return;
-    }
+pub fn huge_pages_are_in_their_files_or_refused_by_name() {
     let Some(lab) = Lab::open() else { return };
     let [row] = HUGETLB else { panic!("one row") };
-    let keys = format!("isolators.{} = {}", row.key, row.asked);
-    let manifest = pod("one", "", &[app("a", "say up ; on-term 0 ; pause", &keys)]);
-    let running = lab.start(&manifest);
+    let keys = format!("[pod.isolators]\n{} = {}\n", row.key, row.asked);
+    let own = format!("isolators.{} = {}", row.key, row.asked);
+    let running = lab.start(&pod("one", &keys, &[app("a", "say up ; on-term 0 ; pause", &own)]));
+    let files = match require::huge_pages() {
+        HugePages::V1 => row.v1,
+        HugePages::RootOfV2 if !is_below_systemd() => row.v2,
+        _ => {
+            let told = running.wait().expect_code(125);
+            let count = told.stderr.matches("controller `hugetlb` ").count();
+            assert!(count == 2 && told.stderr.contains("isolators.hugetlb"), "{told}");
+            return;
+        }
+    };
     running.wait_for("up");
     let inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
     let limits = inspected["limits"].as_array().expect("limits");
-    for (file, expected) in if lab.is_unified() { row.v2 } else { row.v1 } {
-        let path = limits.iter().filter_map(|limit| limit["file"].as_str());
-        let path = path.into_iter().find(|path| path.ends_with(file)).expect("the file");
-        assert_eq!(std::fs::read_to_string(path).unwrap().trim_end(), *expected, "{path}");
+    let mut paths = Vec::new();
+    for scope in ["pod", "app.a"] {
+        expect_inspected(&inspected, row, scope, &row.asked.replace("MB", "MiB"), true);
+        let rows = limits.iter().filter(|limit| limit["scope"] == scope);
+        let own: Vec<&str> = rows.filter_map(|limit| limit["file"].as_str()).collect();
+        for (file, expected) in files {
+            let path = own.iter().find(|path| path.ends_with(file)).expect("the file");
+            assert_eq!(std::fs::read_to_string(path).unwrap().trim_end(), *expected, "{path}");
+            paths.push(*path);
+        }
     }
     running.signal(libc::SIGTERM);
     running.wait().expect_code(0);
-    let left = limits.iter().filter_map(|limit| limit["file"].as_str()).find(|path| Path::new(path).exists());
-    assert_eq!(left, None);
+    let left: Vec<&&str> = paths.iter().filter(|path| Path::new(path).exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 mod below {
@@ -385,6 +399,11 @@ mod below {
     fn idle_is_in_its_file() {
         super::below_systemd(super::idle_is_in_its_file);
     }
+
+    #[test]
+    fn huge_pages_are_in_their_files_or_refused_by_name() {
+        super::below_systemd(super::huge_pages_are_in_their_files_or_refused_by_name);
+    }
 }
 
 const PAGE: &str = "docs/isolators.md";
@@ -400,8 +419,12 @@ in every lane: v1 on hybrid hosts, v2 on unified ones, without systemd and below
 The files are those of an app and, without systemd, of the pod. Below systemd the pod's value is a property of its slice,
 and the same file of the slice's group; `v2` behind it: on cgroup2 only, else in podrun's own group below. A `-`: there is
 none, and on v1 such a limit is refused, as `io-max` of the pod is there. `MAJ:MIN` is the number of the disk that `/` is
-on. `hugetlb` is set by podrun alone, and `memory-oom-group` of an app is done by stage1 on v1, without a file. `devices`
-is a program and no value: [cgroups.md](cgroups.md#devices).
+on. `memory-oom-group` of an app is done by stage1 on v1, without a file. `devices` is a program and no value:
+[cgroups.md](cgroups.md#devices).
+
+`hugetlb` is set by podrun alone: in v1's files where v1 has it, else in those of v2, on hybrid hosts as well. On v2 only
+the root of the tree hands it down, and the pod's own group is there then; below systemd it cannot be, and the key is
+refused by name.
 
 | key | asked | cgroup v2 | cgroup v1 | property of the pod's slice |
 | --- | --- | --- | --- | --- |

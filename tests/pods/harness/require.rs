@@ -49,13 +49,32 @@ pub fn unified() -> bool {
     there
 }
 
-/// The test is about huge pages: a controller of v1, or of a unified host.
-pub fn huge_pages() -> bool {
-    let there = hierarchies().iter().any(|hierarchy| hierarchy.is_unified() || hierarchy.has("hugetlb"));
-    if !there {
-        super::sys::tell("not here: this test is about a host that limits huge pages\n");
+/// Who can limit huge pages here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HugePages {
+    /// A hierarchy of v1.
+    V1,
+    /// The root of the cgroup2 tree, on unified hosts as on hybrid ones. Nobody hands it down.
+    RootOfV2,
+    Nobody,
+}
+
+pub fn huge_pages() -> HugePages {
+    if hierarchies().iter().any(|hierarchy| hierarchy.has("hugetlb")) {
+        return HugePages::V1;
     }
-    there
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let v2 = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+    let is_root = |dir: &&std::path::Path| !dir.join("cgroup.type").exists();
+    let offers = |dir: &std::path::Path| {
+        let text = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+        text.split_whitespace().any(|word| word == "hugetlb")
+    };
+    if v2.map(std::path::Path::new).filter(is_root).is_some_and(offers) {
+        HugePages::RootOfV2
+    } else {
+        HugePages::Nobody
+    }
 }
 
 /// The test is about a host whose PID 1 is systemd.
