@@ -384,6 +384,40 @@ pub fn huge_pages_are_in_their_files_or_refused_by_name() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// It is what a group begins with, and not written.
+#[test]
+pub fn all_the_swap_is_what_the_kernel_shows() {
+    let Some(lab) = Lab::open() else { return };
+    let keys = "[pod.isolators]\nmemory-max = \"64MiB\"\nmemory-swap-max = \"max\"\n";
+    let own = "[app.a.isolators]\nmemory-swap-max = \"max\"\n";
+    let running = lab.start(&pod(
+        "one",
+        keys,
+        &[app("a", "say up ; on-term 0 ; pause", own), app("b", "on-term 0 ; pause", "")],
+    ));
+    running.wait_for("up");
+    let inspected = lab.call(&["inspect", "one"]).expect_code(0).json();
+    let rows: Vec<&Value> = inspected["limits"]
+        .as_array()
+        .expect("limits")
+        .iter()
+        .filter(|limit| limit["key"] == "memory-swap-max")
+        .collect();
+    let file = if lab.is_unified() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
+    let group = |scope: &str| lab.pod_group("memory", if scope == "pod" { "" } else { "app-a" });
+    let expected: Vec<(&str, PathBuf)> =
+        ["pod", "app.a"].into_iter().map(|scope| (scope, group(scope).join(file))).collect();
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    for (row, (scope, path)) in rows.iter().zip(&expected) {
+        let found = (row["scope"].as_str(), row["asked"].as_str(), row["file"].as_str(), row.get("written"));
+        assert_eq!(found, (Some(*scope), Some("max"), path.to_str(), None), "{row}");
+        let kernel = row["kernel"].as_str().expect("what it says");
+        assert!(kernel == "max" || kernel.parse::<u64>().is_ok_and(|number| number >= 1 << 62), "{row}");
+    }
+    running.signal(libc::SIGTERM);
+    running.wait().expect_code(0);
+}
+
 mod below {
     #[test]
     fn every_isolator_is_in_its_file_in_the_kernel() {
@@ -403,6 +437,11 @@ mod below {
     #[test]
     fn huge_pages_are_in_their_files_or_refused_by_name() {
         super::below_systemd(super::huge_pages_are_in_their_files_or_refused_by_name);
+    }
+
+    #[test]
+    fn all_the_swap_is_what_the_kernel_shows() {
+        super::below_systemd(super::all_the_swap_is_what_the_kernel_shows);
     }
 }
 

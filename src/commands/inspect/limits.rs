@@ -16,6 +16,7 @@ use crate::manifest::isolators_in_toml;
 use crate::pod::plan::PlanRecord;
 use crate::spec::{DeviceSpec, Limits, Spec};
 use crate::systemd::UnitPlan;
+use crate::value::Ceiling;
 
 /// An isolator in one place.
 #[derive(Serialize)]
@@ -30,7 +31,7 @@ pub struct LimitJson {
     /// Not there for what is no file: a program, or what stage1 does.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<PathBuf>,
-    /// What it has to be.
+    /// What it has to be. Not there for what a group begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
     /// Not there when the group is gone, or where the kernel knows nothing of it.
@@ -65,6 +66,7 @@ pub fn limits(plan: &PlanRecord, spec: Option<&Spec>, wanted: impl Fn(&str) -> b
         }
         let dir = |joined: &Joined| directory(&plan.cgroup, joined, &group.name);
         rows.extend(group.settings.iter().flat_map(|setting| scope.in_file(By::Podrun, setting, dir)));
+        rows.extend(scope.free_swap(dir));
         rows.extend(scope.filter(By::Podrun, dir));
         rows.extend(scope.oom_group());
     }
@@ -138,6 +140,18 @@ impl Scope<'_> {
         let has_period = PERIOD_FILES.contains(&setting.file.as_str()) && self.asked("cpu-period").is_some();
         let period = has_period.then(|| row("cpu-period"));
         [row(&setting.key)].into_iter().chain(period).collect()
+    }
+
+    /// A group begins with all the swap that there is, so that nothing is written for it; the kernel says it where it counts
+    /// swap.
+    fn free_swap(&self, dir: impl Fn(&Joined) -> PathBuf) -> Option<LimitJson> {
+        self.said().filter(|(limits, _)| limits.memory_swap_max == Some(Ceiling::Max))?;
+        let memory = |joined: &&Joined| joined.controllers.iter().any(|controller| controller == "memory");
+        let joined = self.plan.hierarchies.iter().find(memory)?;
+        let is_v1 = joined.version == Version::V1;
+        let file = dir(joined).join(if is_v1 { "memory.memsw.limit_in_bytes" } else { "memory.swap.max" });
+        let kernel = Some(read(&file)?);
+        Some(LimitJson { file: Some(file), kernel, ..self.row(By::Podrun, "memory-swap-max") })
     }
 
     /// What may be done with devices, in the group of each hierarchy that `dir` says.
