@@ -117,7 +117,12 @@ impl Subject {
         let status = self.pod.status();
         let is_meant = |name: &str| self.app.as_ref().is_none_or(|app| app == name);
         let meant = status.apps.iter().filter(|app| is_meant(&app.name));
-        let others: Vec<String> = meant.filter(|app| !app.is_paused).map(|app| app.name.clone()).collect();
+        // What has just been paused may not be among the events yet.
+        let goes_on = |name: &str| {
+            stats::frozen(&self.groups, &app_group(name)).is_none_or(|state| state == Frozen::Not)
+        };
+        let others = meant.filter(|app| !app.is_paused && goes_on(&app.name));
+        let others: Vec<String> = others.map(|app| app.name.clone()).collect();
         (others.len() < status.apps.len()).then_some(others)
     }
 
