@@ -349,7 +349,9 @@ pub fn idle_is_in_its_file() {
 /// On cgroup2 no group but the root hands hugetlb down; the pod is there then, but for one below systemd.
 #[test]
 pub fn huge_pages_are_in_their_files_or_refused_by_name() {
-    let Some(lab) = Lab::open() else { return };
+    // podrun enables the controller at the root of the cgroup2 tree, and leaves it so: another pod may rely on it.
+    let Some(lab) = Lab::open_alone() else { return };
+    let _taken_back = HandedDown::note();
     let [row] = HUGETLB else { panic!("one row") };
     let keys = format!("[pod.isolators]\n{} = {}\n", row.key, row.asked);
     let own = format!("isolators.{} = {}", row.key, row.asked);
@@ -416,6 +418,24 @@ pub fn all_the_swap_is_what_the_kernel_shows() {
     }
     running.signal(libc::SIGTERM);
     running.wait().expect_code(0);
+}
+
+/// Takes the controller back at the end, unless the root handed it down before.
+struct HandedDown(PathBuf);
+
+impl HandedDown {
+    fn note() -> Option<Self> {
+        let file = require::cgroup2_mount()?.join("cgroup.subtree_control");
+        let before = std::fs::read_to_string(&file).ok()?;
+        (!before.split_whitespace().any(|word| word == "hugetlb")).then_some(Self(file))
+    }
+}
+
+impl Drop for HandedDown {
+    fn drop(&mut self) {
+        // Nobody else may need it, and it may not be there.
+        let _ = std::fs::write(&self.0, "-hugetlb");
+    }
 }
 
 mod below {

@@ -59,18 +59,23 @@ pub enum HugePages {
     Nobody,
 }
 
+/// Where the cgroup2 tree is mounted.
+pub fn cgroup2_mount() -> Option<std::path::PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    mount.split(' ').nth(4).map(std::path::PathBuf::from)
+}
+
 pub fn huge_pages() -> HugePages {
     if hierarchies().iter().any(|hierarchy| hierarchy.has("hugetlb")) {
         return HugePages::V1;
     }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let v2 = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
-    let is_root = |dir: &&std::path::Path| !dir.join("cgroup.type").exists();
+    let is_root = |dir: &std::path::PathBuf| !dir.join("cgroup.type").exists();
     let offers = |dir: &std::path::Path| {
         let text = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
         text.split_whitespace().any(|word| word == "hugetlb")
     };
-    if v2.map(std::path::Path::new).filter(is_root).is_some_and(offers) {
+    if cgroup2_mount().filter(is_root).is_some_and(|dir| offers(&dir)) {
         HugePages::RootOfV2
     } else {
         HugePages::Nobody
