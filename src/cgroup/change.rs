@@ -125,6 +125,13 @@ impl Want {
         Self { key, value, reads_back, shows, or_nothing: false }
     }
 
+    /// As a plan has it.
+    #[must_use]
+    pub fn setting(&self, spot: &Spot) -> Setting {
+        let Self { key, value, reads_back, shows, .. } = self.clone();
+        Setting { key, value, reads_back, shows, hierarchy: spot.hierarchy, file: spot.file.clone() }
+    }
+
     /// As it was shown before.
     #[must_use]
     pub fn again(key: &str, spot: &Spot, shown: &str) -> Option<Self> {

@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::cgroup::change::{self, Level, Spot, State, Step, Want, Wanted};
 use crate::cgroup::limits::SUPERVISOR;
 use crate::cgroup::plan::{CgroupPlan, Joined, Version};
-use crate::cgroup::{cgroupfs, files};
+use crate::cgroup::{cgroupfs, cpuset, files};
 
 /// The groups of a pod that runs, open.
 pub struct Groups<'p> {
@@ -248,6 +248,7 @@ impl<'p> Groups<'p> {
             before.replace(self.state(change.wanted)?);
             self.spare_stage1(change.wanted)?;
             self.reach(change.wanted, change.set)?;
+            self.prove_cpusets(change.wanted, &before.borrow())?;
             self.expose_stage1(change.wanted, change.usual_score)?;
             (change.record)()
         });
@@ -257,6 +258,20 @@ impl<'p> Groups<'p> {
             Ok(()) => Err(error),
             Err(left) => Err(error.context(Left(format!("{left:#}")))),
         }
+    }
+
+    /// Of those that are new: what the kernel has taken away from the others since is no matter of this change.
+    fn prove_cpusets(&self, wanted: &Wanted, before: &State) -> anyhow::Result<()> {
+        let is_new = |(spot, want): &(&Spot, &Want)| {
+            !want.or_nothing && before.get(*spot).is_none_or(|shown| !want.agrees(shown))
+        };
+        for (spot, want) in wanted.iter().filter(is_new) {
+            let (joined, path) = (self.joined(spot)?.0, self.path(spot));
+            let group = path.parent().context("the file is in no group")?;
+            cpuset::prove(joined, group, &want.setting(spot))
+                .with_context(|| format!("cannot set {} of {}", want.key, whose(&spot.level)))?;
+        }
+        Ok(())
     }
 
     /// Whatever cannot be put back does not keep the rest from it.

@@ -224,7 +224,8 @@ fn pod_without_a_launcher_is_changed_too() {
     wait_until("it is on its way down", || lab.events_so_far().contains("pod-stopping"));
     lab.call(&["update", "one/a", "cpus=0.25"]).expect_code(0);
     assert_eq!(lab.limit("app-a", "cpus"), quota(250));
-    assert!(lab.events_so_far().contains("updated"));
+    // stage1 answers before it tells of it.
+    wait_until("it is told", || lab.events_so_far().contains("updated"));
     lab.call(&["kill", "one"]).expect_code(0);
     lab.wait_until_empty();
     lab.call(&["gc"]).expect_code(0);
@@ -316,6 +317,24 @@ fn change_that_stage1_does_not_hear_of_is_made() {
     );
     assert_eq!(lab.limit("app-a", "cpus"), quota(250));
     wait_until("stage1 tells it", || lab.events_so_far().contains("\"updated\""));
+    end(running);
+}
+
+/// What was asked is in the file, and the kernel gives less.
+#[test]
+fn cpus_that_the_kernel_does_not_give_are_no_update() {
+    if !require::unified() || !require::cpus(2) {
+        return;
+    }
+    let Some(lab) = Lab::open() else { return };
+    let running = lab.start(&pod("one", "", &[app("a", UP, "isolators.cpuset = \"0\"")]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    // Somebody else's hand in the pod's own group.
+    std::fs::write(lab.pod_group("cpuset", "").join("cpuset.cpus"), "0").unwrap();
+    let refused = lab.call(&["update", "one/a", "cpuset=0-1", "pids-max=33"]).expect_code(1);
+    refused.expect_stderr(&["cannot set cpuset of app `a`", ".effective` shows `0`, expected `0-1`"]);
+    assert_eq!(lab.group_file("cpuset", "app-a", "cpuset.cpus"), "0");
+    assert_eq!(lab.limit("app-a", "pids-max"), "max");
     end(running);
 }
 
