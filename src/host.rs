@@ -16,6 +16,7 @@ mod overlay;
 mod profile;
 pub mod program;
 mod service;
+mod wished;
 
 use std::collections::BTreeMap;
 use std::fs::File;

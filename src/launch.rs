@@ -5,6 +5,7 @@
 //! stage1 is found in its groups before it is told to go, and whatever fails on the way undoes what was made.
 //! Nothing here decides.
 
+mod gifts;
 mod handover;
 
 use std::ffi::CString;
@@ -92,7 +93,7 @@ pub fn start(plan: &Plan, dir: &PodDir, manifest: &str, passed: Vec<Named>) -> a
     let program = Program::open()?;
     let started = plan.service.iter().try_for_each(|service| service.create(&plan.cgroup)).and_then(|()| {
         let sockets = sockets::open(plan, passed)?;
-        start_with(&Parts { plan, dir, manifest, nofile, sockets }, &program)
+        start_with(Parts { plan, dir, manifest, nofile, sockets }, &program)
     });
     if started.is_err() {
         sockets::remove(&plan.sockets);
@@ -102,10 +103,12 @@ pub fn start(plan: &Plan, dir: &PodDir, manifest: &str, passed: Vec<Named>) -> a
 }
 
 /// Has the units made, where there are some, and starts stage1 below them.
-fn start_with(parts: &Parts<'_>, program: &Program) -> anyhow::Result<Launched> {
+fn start_with(parts: Parts<'_>, program: &Program) -> anyhow::Result<Launched> {
     let plan = parts.plan;
     let mut units = plan.units.as_ref().map(|units| scope::create(units, &plan.cgroup)).transpose()?;
-    match start_below(parts, program) {
+    let started = gifts::settle(plan, parts.dir)
+        .and_then(|settled| start_below(&Parts { plan: &settled, ..parts }, program));
+    match started {
         Ok(mut launched) => {
             if let Some(units) = &mut units {
                 units.release();

@@ -163,6 +163,7 @@ mod tests {
             controllers: vec!["cpuset".to_owned()],
             mount_root: String::new(),
             enable_in_parent: Vec::new(),
+            gifts: Vec::new(),
             launcher_leaf: None,
             view: v2.view,
         }

@@ -2,8 +2,8 @@
 //!
 //! Pure: [`Facts`] were gathered by `host`. A pod joins only the hierarchies through which it limits, accounts or
 //! kills, since every join costs: cgroup2 always (kill, freeze, populated, CLONE_INTO_CGROUP, CPU time), memory
-//! always (peak, attribution of OOM kills), cpu, io and pids wherever they are to be had ([`WISHED`]), the others when a
-//! limit needs them; without a cgroup2 tree also cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
+//! always (peak, attribution of OOM kills), io and pids wherever they are to be had ([`WISHED`]), on v1 cpu as well, the
+//! others when a limit needs them; without a cgroup2 tree also cpuacct and freezer. A limit that this host cannot enforce is an error, all of them at once, or by the
 //! author's leave (`on-missing = "ignore"`) an entry of `not_enforced`. The values stand in [`values`].
 
 mod again;
@@ -39,9 +39,8 @@ pub fn launcher_leaf(pod_group: &str) -> String {
     format!("podrun-launcher-{}", pod_group.trim_start_matches("podrun-"))
 }
 
-/// The controllers that a pod has without a limit too, where nothing speaks against it: for what `stats` counts, for a limit
-/// that `update` sets first, and so that an app's share of the CPUs does not depend on whether its sibling has a quota.
-pub const WISHED: [&str; 3] = ["cpu", "io", "pids"];
+/// The controllers that a pod has without a limit too, where they are to be had: for what `stats` counts.
+pub const WISHED: [&str; 2] = ["io", "pids"];
 
 /// What systemd hands down where it delegates.
 const SYSTEMD_GIVES: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -68,6 +67,8 @@ pub struct Facts {
     pub page_size: u64,
     /// Controllers, by their names on v1, whose v1 hierarchies are joined whatever the limits are.
     pub also_joined: Vec<String>,
+    /// Those that are joined as well where systemd has given the groups to the pod.
+    pub also_delegated: Vec<String>,
 }
 
 /// The number of a block device, which is a disk and no part of one.
@@ -122,8 +123,8 @@ pub fn resolve(
 ) -> Result<CgroupPlan, Vec<LimitError>> {
     let mut resolver = Resolver::new(facts, pod, apps);
     let homes = resolver.homes();
-    let place = resolver.settle(&homes);
-    let hierarchies = resolver.joined(pod_group, &homes, place);
+    let settled = resolver.settle(&homes);
+    let hierarchies = resolver.joined(pod_group, &homes, settled);
     let groups = resolver.groups(&hierarchies);
     if hierarchies.is_empty() && resolver.errors.is_empty() {
         resolver.errors.push(no_hierarchy());
@@ -163,6 +164,14 @@ enum Home<'a> {
     V1(&'a Hierarchy),
     V2,
     Missing,
+}
+
+/// The pod's place in the cgroup2 tree.
+struct Settled {
+    place: Place,
+    controllers: Vec<&'static str>,
+    /// Those of the controllers that no limit needs.
+    gifts: Vec<&'static str>,
 }
 
 struct Resolver<'a> {
@@ -261,7 +270,7 @@ impl<'a> Resolver<'a> {
 
     /// Finds the place in the cgroup2 tree that gives what is needed there; what it refuses is refused or dropped
     /// here, so that the rest can be tried again. Memory that no limit needs is only wished for.
-    fn settle(&mut self, homes: &[(&'static str, Home<'a>)]) -> Option<(Place, Vec<&'static str>)> {
+    fn settle(&mut self, homes: &[(&'static str, Home<'a>)]) -> Option<Settled> {
         let facts = self.facts.unified.as_ref()?;
         let is_on_v2 = |(_, home): &&(&'static str, Home<'a>)| matches!(home, Home::V2);
         let on_v2: Vec<&'static str> =
@@ -270,17 +279,7 @@ impl<'a> Resolver<'a> {
         let mut need: Vec<&'static str> = on_v2.iter().copied().filter(is_needed).collect();
         loop {
             let refusal = match place(facts, &need) {
-                Ok(mut place) => {
-                    // Without any need it is not known what the place is good for.
-                    if !need.is_empty() {
-                        let is_wished = |c: &&str| WISHED.contains(c) && !need.contains(c);
-                        let wished: Vec<&'static str> = on_v2.iter().copied().filter(is_wished).collect();
-                        let gifts = add_gifts(facts, &mut place, &wished);
-                        let is_had = |c: &&str| need.contains(c) || gifts.contains(c);
-                        return Some((place, on_v2.into_iter().filter(is_had).collect()));
-                    }
-                    return Some((place, need));
-                }
+                Ok(place) => return Some(self.with_gifts(place, need, &on_v2)),
                 Err(refusal) => refusal,
             };
             need.retain(|controller| !has(&refusal.missing, controller));
@@ -293,18 +292,30 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    fn with_gifts(&self, mut place: Place, need: Vec<&'static str>, on_v2: &[&'static str]) -> Settled {
+        let is_wished = |c: &&str| WISHED.contains(c) && !need.contains(c);
+        let wished: Vec<&'static str> = on_v2.iter().copied().filter(is_wished).collect();
+        let gifts = match &self.facts.unified {
+            Some(facts) => add_gifts(facts, &mut place, &wished),
+            None => Vec::new(),
+        };
+        let is_had = |c: &&str| need.contains(c) || gifts.contains(c);
+        Settled { place, controllers: on_v2.iter().copied().filter(is_had).collect(), gifts }
+    }
+
     fn joined(
         &self,
         pod_group: &str,
         homes: &[(&'static str, Home<'a>)],
-        place: Option<(Place, Vec<&'static str>)>,
+        settled: Option<Settled>,
     ) -> Vec<Joined> {
         let hierarchies = &self.facts.hierarchies;
         let mut joined = Vec::new();
-        if let (Some(v2), Some((place, controllers))) = (&hierarchies.v2, place) {
+        if let (Some(v2), Some(Settled { place, controllers, gifts })) = (&hierarchies.v2, settled) {
             joined.push(Joined {
                 parent: place.parent,
                 controllers: controllers.into_iter().map(str::to_owned).collect(),
+                gifts: gifts.into_iter().map(str::to_owned).collect(),
                 enable_in_parent: place.enable,
                 launcher_leaf: place.leave.then(|| launcher_leaf(pod_group)),
                 ..join_v1(v2)
@@ -364,6 +375,7 @@ fn join_v1(hierarchy: &Hierarchy) -> Joined {
         controllers: hierarchy.controllers.clone(),
         mount_root: hierarchy.mount_root.clone(),
         enable_in_parent: Vec::new(),
+        gifts: Vec::new(),
         launcher_leaf: None,
         view: hierarchy.view.clone(),
     }

@@ -25,6 +25,8 @@ pub struct GroupFacts {
     pub enabled: Vec<String>,
     /// It is the root of the hierarchy, which may hold processes and controllers at once.
     pub is_root: bool,
+    /// It will be made for this pod, which is alone in it.
+    pub is_ours: bool,
     /// Its owner gave it to us: the xattr `trusted.delegate` or `user.delegate` is `1`.
     pub delegated: bool,
     /// No process is in it but the launcher and the caller that waits for it.
@@ -70,11 +72,15 @@ pub fn place(facts: &UnifiedFacts, need: &[&str]) -> Result<Place, Refusal> {
 }
 
 /// Takes those of the wished controllers into a place found by [`place`] that it gives without a price: it hands them down
-/// already, or the launcher need not leave it for them alone. What no limit needs moves a pod nowhere.
+/// already, or it is the pod's alone, and left for a leaf anyway. What no limit needs moves a pod nowhere, and changes nothing
+/// for others: at the root of the tree it is not enabled.
 pub fn add_gifts<'c>(facts: &UnifiedFacts, place: &mut Place, wished: &[&'c str]) -> Vec<&'c str> {
     let parent = if place.parent == facts.own_group { &facts.own } else { &facts.root };
-    let may_enable = parent.is_root || place.leave;
+    if !parent.writable || parent.threaded {
+        return Vec::new();
+    }
     let is_enabled = |c: &str| contains(&parent.enabled, c);
+    let may_enable = place.leave || parent.is_ours;
     let is_given = |c: &&&str| contains(&parent.controllers, c) && (may_enable || is_enabled(c));
     let gifts: Vec<&str> = wished.iter().filter(is_given).copied().collect();
     place.enable.extend(gifts.iter().filter(|c| !is_enabled(c)).map(|&c| c.to_owned()));
@@ -190,25 +196,38 @@ mod tests {
 
     #[test]
     fn what_is_only_wished_for_moves_the_pod_nowhere() {
-        let wished = ["cpu", "io", "pids"];
-        let gifts = |own: GroupFacts, root: GroupFacts| {
+        let wished = ["io", "pids"];
+        let gifts = |own: GroupFacts, root: GroupFacts, need: &[&str]| {
             let facts = facts(own, root);
-            let mut found = place(&facts, &["memory"]).unwrap();
+            let mut found = place(&facts, need).unwrap();
             let gifts = add_gifts(&facts, &mut found, &wished);
             (gifts, found.enable, found.leave)
         };
-        let given = |controllers: &str, enabled: &str| group(controllers, enabled);
-        let delegated = GroupFacts { delegated: true, alone: true, ..group("cpu memory pids", "") };
-        let ready = GroupFacts { enabled: words("memory"), ..delegated.clone() };
-        let root = GroupFacts { is_root: true, ..group("cpu io memory pids", "") };
+        let given = |enabled: &str| group("io memory pids", enabled);
+        let delegated = GroupFacts { delegated: true, alone: true, ..group("memory pids", "") };
+        let root = |enabled: &str| GroupFacts { is_root: true, ..given(enabled) };
+        let scope = GroupFacts { is_ours: true, ..root("") };
+        let memory: &[&str] = &["memory"];
         let table = [
-            (given("cpu memory pids", "memory pids"), no_root(), (vec!["pids"], words(""), false)),
-            (delegated, no_root(), (vec!["cpu", "pids"], words("memory cpu pids"), true)),
-            (ready, no_root(), (vec![], words(""), false)),
-            (given("cpu", ""), root, (wished.to_vec(), words("memory cpu io pids"), false)),
+            (given("memory pids"), no_root(), memory, (vec!["pids"], words(""), false)),
+            (delegated.clone(), no_root(), memory, (vec!["pids"], words("memory pids"), true)),
+            // It would be left for them alone.
+            (
+                GroupFacts { enabled: words("memory"), ..delegated },
+                no_root(),
+                memory,
+                (vec![], words(""), false),
+            ),
+            (scope, no_root(), memory, (wished.to_vec(), words("memory io pids"), false)),
+            // Everybody's.
+            (group("cpu", ""), root(""), memory, (vec![], words("memory"), false)),
+            (group("cpu", ""), root("io memory"), memory, (vec!["io"], words(""), false)),
+            (given("pids"), no_root(), &[], (vec!["pids"], words(""), false)),
+            (given("pids").unwritable(), no_root(), &[], (vec![], words(""), false)),
+            (GroupFacts { threaded: true, ..given("pids") }, no_root(), &[], (vec![], words(""), false)),
         ];
-        for (own, root, expected) in table {
-            assert_eq!(gifts(own, root), expected);
+        for (own, root, need, expected) in table {
+            assert_eq!(gifts(own.clone(), root, need), expected, "{own:?}");
         }
     }
 

@@ -37,6 +37,9 @@ pub struct Joined {
     pub parent: String,
     /// v1: the controllers of the hierarchy. v2: those that are enabled for the pod, on the way down.
     pub controllers: Vec<String>,
+    /// v2: those of `controllers` that no limit needs. They are left out where they turn out not to be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gifts: Vec<String>,
     /// What stands before `parent` in `/proc/PID/cgroup`: the group that the mount shows at its root, without a
     /// leading `/`. Empty but in nested containers.
     #[serde(default)]

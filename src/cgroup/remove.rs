@@ -479,6 +479,7 @@ fn joined_at(hierarchy: &Hierarchy, parent: &Path) -> Joined {
         controllers: hierarchy.controllers.clone(),
         mount_root: hierarchy.mount_root.clone(),
         enable_in_parent: Vec::new(),
+        gifts: Vec::new(),
         launcher_leaf: None,
         view: hierarchy.view.clone(),
     }

@@ -76,13 +76,14 @@ pub fn usage(plan: &CgroupPlan, group: &str) -> Usage {
 #[must_use]
 pub fn counters(plan: &CgroupPlan, group: &str) -> Counters {
     let place = Place::of(plan, group);
-    let throttled = place.with("cpu").and_then(|(version, dir)| {
-        let text = text(&dir, "cpu.stat")?;
-        match version {
+    let throttled = match place.with("cpu") {
+        Some((version, dir)) => text(&dir, "cpu.stat").and_then(|text| match version {
             Version::V1 => keyed(&text, "throttled_time"),
             Version::V2 => keyed(&text, "throttled_usec")?.checked_mul(1000),
-        }
-    });
+        }),
+        // Without the controller no group has a quota that could hold it up.
+        None => (!plan.hierarchies.is_empty()).then_some(0),
+    };
     let cpus = place.with("cpu").and_then(|(version, dir)| match version {
         Version::V1 => quota(&text(&dir, "cpu.cfs_quota_us")?, &text(&dir, "cpu.cfs_period_us")?),
         Version::V2 => text(&dir, "cpu.max")?.split_once(' ').and_then(|(quota_us, us)| quota(quota_us, us)),
@@ -243,6 +244,7 @@ mod tests {
             controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
             mount_root: String::new(),
             enable_in_parent: Vec::new(),
+            gifts: Vec::new(),
             launcher_leaf: None,
             view: CgroupView { name: String::new(), fstype: "cgroup2".into(), options: String::new() },
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
 
-use super::{cpuset, disk, read_bounded};
+use super::{cpuset, disk, read_bounded, wished};
 use crate::cgroup::cpuset::CpusetFacts;
 use crate::cgroup::hierarchy::{Hierarchies, Hierarchy};
 use crate::cgroup::limits::{Disk, Facts, LIMITING, WISHED, controller_of, name_on_v1, needs};
@@ -18,7 +18,7 @@ use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::cgroup::plan::{CgroupPlan, Version};
 use crate::spec::{Limits, Spec};
 use crate::sys::{detach, xattr};
-use crate::systemd::{self, ManagerFacts};
+use crate::systemd::ManagerFacts;
 use crate::value::CpuWeight;
 
 /// The hierarchies that are mounted here and our own groups in them.
@@ -35,7 +35,9 @@ pub(super) fn look(spec: &Spec, hierarchies: Hierarchies, manager: Option<&Manag
     let limits = every_limit(spec);
     let slice = manager.map(ManagerFacts::machine_slice);
     let cpuset = cpus(&hierarchies, &limits, slice.as_deref());
-    look_in(hierarchies, &limits, cpuset)
+    let wished = wished::look(&hierarchies, spec);
+    let facts = look_in(hierarchies, &limits, cpuset);
+    Facts { also_joined: wished.joined, also_delegated: wished.delegated, ..facts }
 }
 
 /// The same with the eyes of a pod that runs: the group that its own is in, in each hierarchy that it has joined, stands
@@ -77,26 +79,13 @@ fn look_in(hierarchies: Hierarchies, limits: &[&Limits], cpuset: Result<CpusetFa
         huge_pages: huge_pages(limits),
         disks: disks(limits),
         page_size: page_size(),
-        also_joined: joined_on_v1(&hierarchies),
+        also_joined: Vec::new(),
+        also_delegated: Vec::new(),
         cpuset,
         absent_files,
         unified,
         hierarchies,
     }
-}
-
-/// Those of [`WISHED`] that are on v1 here and cost nothing but time. Without a unit that needs a controller systemd tidies up
-/// its hierarchy from the root on, and removes what is empty: there a pod's groups are safe only below a unit's own.
-fn joined_on_v1(hierarchies: &Hierarchies) -> Vec<String> {
-    let is_tidied = systemd::is_booted();
-    let is_safe =
-        |hierarchy: &Hierarchy| !is_tidied || hierarchy.own.as_ref().is_some_and(|own| !own.is_empty());
-    let is_writable = |dir: PathBuf| access(&dir, AccessFlags::W_OK).is_ok();
-    let gives = |controller: &&str| {
-        let hierarchy = hierarchies.v1_with(controller).filter(|hierarchy| is_safe(hierarchy));
-        hierarchy.and_then(Hierarchy::own_dir).is_some_and(is_writable)
-    };
-    WISHED.into_iter().map(name_on_v1).filter(gives).map(str::to_owned).collect()
 }
 
 fn page_size() -> u64 {
@@ -127,7 +116,7 @@ fn disks(limits: &[&Limits]) -> BTreeMap<PathBuf, Result<Disk, String>> {
 fn unified(v2: &Hierarchy, hierarchies: &Hierarchies, limits: &[&Limits]) -> UnifiedFacts {
     let own_group = v2.own.clone().unwrap_or_default();
     let controllers = words(&v2.mount_point.join("cgroup.controllers"));
-    let is_wanted = |c: &str| c == "memory" || needs(c, limits);
+    let is_wanted = |c: &str| c == "memory" || WISHED.contains(&c) || needs(c, limits);
     let is_here =
         |c: &str| controllers.iter().any(|have| have == c) && hierarchies.v1_with(name_on_v1(c)).is_none();
     let of_use = |c: &&str| is_wanted(c) && is_here(c);
@@ -147,6 +136,7 @@ pub(super) fn group(dir: &Path) -> GroupFacts {
         controllers: words(&dir.join("cgroup.controllers")),
         enabled: words(&dir.join("cgroup.subtree_control")),
         is_root: kind.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound),
+        is_ours: false,
         threaded: kind.is_ok_and(|text| text.trim_ascii() != b"domain"),
         delegated: delegated(dir),
         alone: alone(dir),

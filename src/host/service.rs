@@ -37,7 +37,8 @@ pub(super) fn look(hierarchies: &Hierarchies) -> anyhow::Result<Option<ServiceFa
     let dir = hierarchy.mount_point.join(found);
     let mut facts = if hierarchies.v2.is_some() { group(&dir) } else { GroupFacts::default() };
     // With DelegateSubgroup= systemd has started us in a leaf already, and there is nothing to leave.
-    facts.is_root |= found != own.as_str() && words(&dir.join("cgroup.procs")).is_empty();
+    facts.is_ours = found != own.as_str() && words(&dir.join("cgroup.procs")).is_empty();
+    facts.is_root |= facts.is_ours;
     let unit = unit(found).unwrap_or_default().to_owned();
     Ok(Some(ServiceFacts { unit, group: found.to_owned(), own: facts }))
 }

@@ -13,7 +13,7 @@ use zbus::{Array, Variant};
 
 use crate::cgroup::devices::{Kind, Rule};
 use crate::cgroup::hierarchy::Mode;
-use crate::cgroup::limits::{Facts, LimitError, WISHED, name_on_v1};
+use crate::cgroup::limits::{Facts, LimitError};
 use crate::cgroup::place::{GroupFacts, UnifiedFacts};
 use crate::cgroup::plan::{CgroupPlan, NotEnforced, Setting, Version};
 use crate::spec::{Limits, OnMissing};
@@ -274,15 +274,16 @@ pub fn facts_in_scope(facts: &Facts, manager: &ManagerFacts, pod: &PodFacts<'_>)
         let given = |controller: &String| DELEGATED.contains(&controller.as_str());
         let controllers = unified.root.controllers.iter().filter(|c| given(c)).cloned().collect();
         // As at a root nothing has to be left first: what is in the scope is moved before controllers are enabled.
-        let own = GroupFacts { controllers, is_root: true, writable: true, ..GroupFacts::default() };
+        let own =
+            GroupFacts { controllers, is_root: true, is_ours: true, writable: true, ..GroupFacts::default() };
         // No other place will do; what this host has and the scope has not is known all the same.
         let root = GroupFacts { controllers: unified.root.controllers.clone(), ..GroupFacts::default() };
         *unified = UnifiedFacts { own_group: group, own, root };
     }
     // In the hierarchy by which systemd of a legacy host tells what belongs to the scope.
     facts.also_joined.push("name=systemd".to_owned());
-    // Delegated with the scope, whoever else has a use for them.
-    facts.also_joined.extend(WISHED.into_iter().map(|controller| name_on_v1(controller).to_owned()));
+    let also_delegated = facts.also_delegated.clone();
+    facts.also_joined.extend(also_delegated);
     facts
 }
 

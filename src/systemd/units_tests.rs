@@ -272,7 +272,8 @@ fn v1_gets_what_systemd_has_for_it_and_the_rest_below() {
 
 #[test]
 fn every_hierarchy_has_the_scope_and_systemds_own_is_joined() {
-    let (plan, _) = resolve(&hybrid(), &Limits::default());
+    let facts = Facts { also_delegated: vec!["cpu".into(), "pids".into()], ..hybrid() };
+    let (plan, _) = resolve(&facts, &Limits::default());
     let joined: Vec<String> = plan.hierarchies.iter().map(|joined| joined.controllers.join(",")).collect();
     assert_eq!(joined, ["", "cpu", "memory", "pids", "name=systemd"]);
     assert!(plan.hierarchies.iter().all(|joined| joined.parent.ends_with("/podrun-1a2b3c4d.scope")));

@@ -47,3 +47,4 @@ mod systemd_fails;
 mod terminal;
 mod unified;
 mod update;
+mod wished;

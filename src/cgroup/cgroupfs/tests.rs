@@ -368,6 +368,7 @@ fn hierarchy_that_is_not_mounted_any_more_is_gone_unless_the_kernel_has_it() {
         controllers: controllers.to_owned(),
         mount_root: String::new(),
         enable_in_parent: Vec::new(),
+        gifts: Vec::new(),
         launcher_leaf: None,
         view: CgroupView { name: String::new(), fstype: String::new(), options: String::new() },
     };
@@ -600,6 +601,7 @@ fn launcher_in(lab: &Path) {
             controllers: hugetlb.clone(),
             mount_root: v2.mount_root,
             enable_in_parent: hugetlb,
+            gifts: Vec::new(),
             launcher_leaf: Some("podrun-launcher-1".into()),
             view: v2.view,
         }],

@@ -372,6 +372,7 @@ impl Default for Facts {
             disks: std::collections::BTreeMap::new(),
             page_size: 4096,
             also_joined: Vec::new(),
+            also_delegated: Vec::new(),
         }
     }
 }
