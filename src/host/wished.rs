@@ -109,7 +109,9 @@ mod tests {
             ("rlimits = { rtprio = 0 }", true, false),
         ];
         for (keys, inherited, expected) in table {
-            let text = format!("version = 1\n[pod]\nname = \"a\"\n[app.a]\nrootfs = \"/\"\nexec = [\"/a\"]\n{keys}\n");
+            let text = format!(
+                "version = 1\n[pod]\nname = \"a\"\n[app.a]\nrootfs = \"/\"\nexec = [\"/a\"]\n{keys}\n"
+            );
             let read = crate::manifest::read(&text);
             let spec = read.spec.unwrap_or_else(|| panic!("{:?}", read.problems));
             assert_eq!(may_begin(&spec.apps[0], inherited), expected, "{keys} {inherited}");
