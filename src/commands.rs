@@ -43,7 +43,7 @@ use podrun_abi::control;
 use crate::cli::{Cli, Command};
 use crate::error::{self, EXIT_NOT_FOUND, EXIT_NOT_RUNNING, EXIT_USAGE, Note};
 use crate::output::write_stderr;
-use crate::pod::client::{self, Answer, INTERRUPTED, Patience};
+use crate::pod::client::{self, Answer, Interrupted, Patience};
 use crate::pod::root::Root;
 use crate::pod::status::Status;
 use crate::pod::{Address, Pod, gc as undo};
@@ -160,7 +160,7 @@ fn ask_with(pod: &Pod, command: &control::Command, patience: Patience<'_>) -> Re
             return Ok(());
         }
         match patience.held {
-            Some(held) if held.comes_within(PAUSE) => bail!(INTERRUPTED),
+            Some(held) if held.comes_within(PAUSE) => bail!(Interrupted),
             Some(_) => {}
             None => std::thread::sleep(PAUSE),
         }

@@ -3,7 +3,8 @@
 //! stage1 does it, since it is what thaws an app that is to end; whether the kernel has is read here, from the groups
 //! themselves. A pause that does not come true is taken back, as is one whose answer is lost or that is interrupted:
 //! stage1 takes orders in the order in which they were sent, so that the one that thaws comes after the one that freezes
-//! whenever it reads them. What was paused before stays paused.
+//! whenever it reads them. What was paused before stays paused, by another command or by this one: a signal waits until
+//! what has become of the pod at hand is told ([`Held`]), and no other one is begun then.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::cgroup::plan::CgroupPlan;
 use crate::cgroup::stats::{self, Frozen};
 use crate::cli::{PauseArgs, UnpauseArgs};
 use crate::error::Note;
-use crate::pod::client::{self, Answer, INTERRUPTED, Patience};
+use crate::pod::client::{self, Answer, Interrupted, Patience};
 use crate::pod::root::Root;
 use crate::pod::status::{AppState, Status};
 use crate::pod::{Address, Pod};
@@ -34,18 +35,22 @@ const UNDO: Duration = Duration::from_secs(1);
 /// Lets pods or apps stand still, and waits until they do.
 ///
 /// # Errors
-/// When the command line makes no sense; what fails for one pod is told and counted.
+/// When the command line makes no sense, or signals cannot be held back; what fails for one pod is told and counted.
 pub fn pause(root: &Root, args: &PauseArgs) -> Result<u8> {
-    Ok(try_all(addresses(&args.of.pods, &args.of.apps)?, |address| {
+    let addresses = addresses(&args.of.pods, &args.of.apps)?;
+    // Whoever ends it finds nothing frozen by the pause at hand, and has read why.
+    let held = Held::new().context("cannot hold signals back")?;
+    let begun = addresses.into_iter().take_while(|_| !held.has_come());
+    Ok(try_all(begun, |address| {
         let subject = Subject::find(root, &address)?;
-        subject.pause().with_context(|| format!("cannot pause {}", subject.shown()))
+        subject.pause(&held).with_context(|| format!("cannot pause {}", subject.shown()))
     }))
 }
 
 /// Lets pods or apps go on, and waits until they do.
 ///
 /// # Errors
-/// As [`pause`].
+/// When the command line makes no sense; what fails for one pod is told and counted.
 pub fn unpause(root: &Root, args: &UnpauseArgs) -> Result<u8> {
     Ok(try_all(addresses(&args.of.pods, &args.of.apps)?, |address| {
         let subject = Subject::find(root, &address)?;
@@ -98,14 +103,12 @@ impl Subject {
         Ok(())
     }
 
-    fn pause(&self) -> Result<()> {
+    fn pause(&self, held: &Held) -> Result<()> {
         self.check()?;
         let others = self.not_paused();
-        // Whoever ends it finds nothing frozen by it.
-        let held = Held::new().context("cannot hold signals back")?;
         let order = Command::Pause { apps: self.apps() };
-        let done = self.tell(order, Some(&held)).and_then(|()| self.await_state(Frozen::Still, Some(&held)));
-        let done = done.and_then(|()| if held.has_come() { bail!(INTERRUPTED) } else { Ok(()) });
+        let done = self.tell(order, Some(held)).and_then(|()| self.await_state(Frozen::Still, Some(held)));
+        let done = done.and_then(|()| if held.has_come() { bail!(Interrupted) } else { Ok(()) });
         done.or_else(|error| match self.take_back(others) {
             Ok(()) => Err(error),
             Err(hint) => Err(error).hint(hint),
@@ -131,12 +134,22 @@ impl Subject {
         if others.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());
         }
-        let order = Command::Unpause { apps: others.unwrap_or_default() };
-        let told = client::ask(&self.pod, order, Patience { time: UNDO, held: None });
+        let apps = others.unwrap_or_default();
+        let told = client::ask(
+            &self.pod,
+            Command::Unpause { apps: apps.clone() },
+            Patience { time: UNDO, held: None },
+        );
         if matches!(told, Ok(Answer::Accepted)) || !self.pod.is_alive() {
             return Ok(());
         }
-        Err(format!("stage1 does not answer; `podrun unpause {}` when it does again", self.pod.name()))
+        let pod = self.pod.name();
+        let frozen = if apps.is_empty() {
+            pod.to_owned()
+        } else {
+            apps.iter().map(|app| format!("{pod}/{app}")).collect::<Vec<_>>().join(" ")
+        };
+        Err(format!("stage1 does not answer; `podrun unpause {frozen}` when it does again"))
     }
 
     fn tell(&self, command: Command, held: Option<&Held>) -> Result<()> {
@@ -170,7 +183,7 @@ impl Subject {
                 self.tell(Command::Pause { apps: self.apps() }, held)?;
             }
             match held {
-                Some(held) if held.comes_within(LOOK) => bail!(INTERRUPTED),
+                Some(held) if held.comes_within(LOOK) => bail!(Interrupted),
                 Some(_) => {}
                 None => std::thread::sleep(LOOK),
             }

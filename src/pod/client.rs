@@ -2,6 +2,7 @@
 //!
 //! An answer comes from inside the pod and is bounded and parsed like anything else that does.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,8 +22,17 @@ use crate::sys::held::Held;
 /// How long stage1 may take to answer. It answers between two events; only a machine that stands still is
 /// this slow.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// What is said of a wait that a signal has ended, if anything is.
-pub const INTERRUPTED: &str = "interrupted by a signal";
+/// A signal that is held back has ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted by a signal")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +70,8 @@ pub fn ask(pod: &Pod, command: Command, patience: Patience<'_>) -> Result<Answer
         Ok(Reply::Accepted) => Ok(Answer::Accepted),
         Ok(Reply::Refused { reason }) => bail!("{}", printable(&reason)),
         Err(error) if is_gone(&error) => Ok(Answer::Nobody),
+        // It says nothing of stage1.
+        Err(error) if error.is::<Interrupted>() => Err(error),
         Err(error) => Err(error).with_context(|| format!("cannot ask stage1 of pod `{}`", pod.name())),
     }
 }
@@ -119,7 +131,7 @@ impl Wait<'_> {
                 Ok(0) | Err(Errno::EINTR) => {}
                 // What has been answered counts before a signal.
                 Ok(_) if waits.first().is_some_and(is_ready) => return Ok(()),
-                Ok(_) => bail!(INTERRUPTED),
+                Ok(_) => bail!(Interrupted),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -205,7 +217,7 @@ mod tests {
         assert!(told.ends_with("no answer within 0 s") && took >= Duration::from_millis(20), "{told}");
         raise(Signal::SIGINT).unwrap();
         let (told, took) = ask(ANSWER_DEADLINE);
-        assert!(told.ends_with(INTERRUPTED) && took < ANSWER_DEADLINE, "{told}");
+        assert!(told == Interrupted.to_string() && took < ANSWER_DEADLINE, "{told}");
         // Ignored by nobody here: it is taken away before it is let in.
         assert_eq!(held.take(), Some(Signal::SIGINT));
     }

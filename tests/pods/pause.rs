@@ -127,8 +127,7 @@ fn paused_app_that_is_killed_by_a_signal_ends() {
 struct Stopped(i32);
 
 impl Stopped {
-    fn stop(lab: &Lab) -> Self {
-        let pid = lab.stage1_pid();
+    fn stop(pid: i32) -> Self {
         sys::kill(pid, libc::SIGSTOP).expect("stage1 lives");
         wait_until("it stands still", || state(pid) == Some('T'));
         Self(pid)
@@ -162,10 +161,13 @@ fn unpaused(lab: &Lab, app: &str) -> usize {
 fn pause_whose_answer_does_not_come_leaves_nothing_frozen() {
     let Some(lab) = Lab::open() else { return };
     let running = start(&lab);
-    let stopped = Stopped::stop(&lab);
+    let stopped = Stopped::stop(lab.stage1_pid());
     let told = lab.call(&["pause", "one"]).expect_code(1);
-    let told =
-        told.expect_stderr(&["cannot pause pod `one`: ", "no answer within 10 s", "hint: stage1 does"]);
+    let told = told.expect_stderr(&[
+        "cannot pause pod `one`: ",
+        "no answer within 10 s",
+        "`podrun unpause one` when",
+    ]);
     drop(stopped);
     wait_until("it was paused and goes on", || ["a", "b"].iter().all(|app| unpaused(&lab, app) == 1));
     assert_eq!(["a", "b"].map(|app| paused(&lab, app)), [1, 1], "{told}");
@@ -176,6 +178,16 @@ fn pause_whose_answer_does_not_come_leaves_nothing_frozen() {
     running.wait_within(far()).expect_code(0);
 }
 
+/// Signals are held back by now.
+fn waits_for_an_answer(pause: &Running) -> bool {
+    let has = |what: &str| {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", pause.pid())).into_iter().flatten().flatten();
+        let mut files = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        files.any(|to| to.to_string_lossy().contains(what))
+    };
+    has("signalfd") && has("socket:") && state(pause.pid()) == Some('S')
+}
+
 /// What was paused before it stays so.
 #[test]
 fn pause_that_is_interrupted_thaws_what_it_has_frozen_and_no_more() {
@@ -183,21 +195,14 @@ fn pause_that_is_interrupted_thaws_what_it_has_frozen_and_no_more() {
         let Some(lab) = Lab::open() else { return };
         let running = start(&lab);
         lab.call(&["pause", "one/a"]).expect_code(0);
-        let stopped = Stopped::stop(&lab);
+        let stopped = Stopped::stop(lab.stage1_pid());
         let waits = Running::spawn(&mut lab.podrun(&["pause", "one"]));
-        let files = format!("/proc/{}/fd", waits.pid());
-        let has = |what: &str| {
-            let mut files = std::fs::read_dir(&files).into_iter().flatten().flatten();
-            files.any(|file| {
-                std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().contains(what))
-            })
-        };
-        wait_until("it waits for the answer", || {
-            has("signalfd") && has("socket:") && state(waits.pid()) == Some('S')
-        });
+        wait_until("it waits for the answer", || waits_for_an_answer(&waits));
         waits.signal(signal);
         let ended = waits.wait().expect_code(128 + signal);
-        assert!(ended.time < far() && ended.stderr.is_empty(), "{ended}");
+        let told = "podrun: cannot pause pod `one`: interrupted by a signal\n\
+                    hint: stage1 does not answer; `podrun unpause one/b` when it does again\n";
+        assert!(ended.time < far() && ended.stderr == told, "{ended}");
         drop(stopped);
         // Behind what was ordered before.
         lab.call(&["pause", "one/a"]).expect_code(0);
@@ -212,6 +217,39 @@ fn pause_that_is_interrupted_thaws_what_it_has_frozen_and_no_more() {
         wait_until("the other beats", || beats(&running) > before + 2);
         lab.call(&["stop", "one"]).expect_code(0);
         running.wait_within(far()).expect_code(0);
+    }
+}
+
+/// The pod at hand is taken back and told of, what was paused before it stays so, and nothing behind it is begun.
+#[test]
+fn pause_of_several_pods_that_is_interrupted_says_which_it_was() {
+    let Some(lab) = Lab::open() else { return };
+    let start = |(name, count)| {
+        let running = lab.start(&pod(name, "", &[beating("a")]));
+        wait_until("it is up", || lab.events_so_far().matches("\"up\"").count() == count);
+        running
+    };
+    let mut pods = vec![start(("two", 1))];
+    let stage1_of_two = lab.stage1_pid();
+    pods.extend([("one", 2), ("three", 3)].map(start));
+    let stopped = Stopped::stop(stage1_of_two);
+    let waits = Running::spawn(&mut lab.podrun(&["pause", "one", "none", "two", "three"]));
+    // It is through with the first pod, whose socket was another one.
+    waits.wait_for_stderr("no such pod `none`");
+    wait_until("it waits for the answer", || waits_for_an_answer(&waits));
+    waits.signal(libc::SIGTERM);
+    let ended = waits.wait().expect_code(128 + libc::SIGTERM);
+    let told = "podrun: cannot pause pod `two`: interrupted by a signal\n\
+                hint: stage1 does not answer; `podrun unpause two` when it does again\n";
+    assert!(ended.stderr.ends_with(told) && !ended.stderr.contains("three"), "{ended}");
+    drop(stopped);
+    // Behind what was ordered before.
+    lab.call(&["unpause", "two"]).expect_code(0);
+    let paused = ["one", "two", "three"].map(|name| lab.status(name)["paused"] == true);
+    assert_eq!(paused, [true, false, false], "{ended}");
+    for (name, running) in ["two", "one", "three"].into_iter().zip(pods) {
+        lab.call(&["kill", name]).expect_code(0);
+        running.wait_within(far()).expect_code(137);
     }
 }
 
