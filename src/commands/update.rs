@@ -46,11 +46,12 @@ pub fn run(root: &Root, color: bool, args: &UpdateArgs) -> Result<u8> {
     let updated =
         update(&pod, &address, (color, args), &mut held).or_else(|error| ended_meanwhile(&pod, error));
     let updated = updated.with_context(|| format!("cannot update {subject}"));
-    if let Err(error) = &updated
-        && held.as_ref().is_some_and(Held::has_come)
-    {
-        // The process ends with the guard; what could not be undone has to be known.
-        write_stderr(&error::text(error));
+    if held.as_ref().is_some_and(Held::has_come) {
+        // The process ends with the guard; what was done, and what could not be undone, has to be known.
+        write_stderr(&match &updated {
+            Ok(()) => "warning: interrupted by a signal; the limits are as asked for\n".to_owned(),
+            Err(error) => error::text(error),
+        });
     }
     drop(held);
     updated.map(|()| 0)

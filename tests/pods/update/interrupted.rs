@@ -3,8 +3,8 @@
 use std::fs::File;
 
 use super::walk::{kills, signal_on_the_way};
-use super::{end, shown, start};
-use crate::harness::{Lab, Running, below_systemd, driver_name, wait_until};
+use super::{end, quota, shown, start};
+use crate::harness::{Lab, Running, below_systemd, driver_name, sys, wait_until};
 
 const STATES: [[&str; 6]; 2] = [
     ["update", "one/a", "cpus=0.35", "cpu-weight=300", "memory-max=48MiB", "pids-max=40"],
@@ -58,6 +58,29 @@ fn change_that_is_interrupted_is_whole_below_systemd() {
         assert_eq!(driver_name(), "systemd");
         expect_one_or_the_other(&STATES_OF_POD);
     });
+}
+
+/// It ends by the signal, and says that there is nothing to be done again.
+#[test]
+fn change_that_is_done_says_so_when_it_is_interrupted() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    let stage1 = lab.stage1_pid();
+    for (signal, (cpus, thousandths)) in SIGNALS.into_iter().zip([("0.25", 250), ("0.75", 750), ("0.3", 300)])
+    {
+        // Signals are held back from before the first write until stage1 has answered.
+        sys::kill(stage1, libc::SIGSTOP).expect("stage1 lives");
+        let updates = Running::spawn(&mut lab.podrun(&["update", "one/a", &format!("cpus={cpus}")]));
+        wait_until("it is written", || lab.limit("app-a", "cpus") == quota(thousandths));
+        updates.signal(signal);
+        sys::kill(stage1, libc::SIGCONT).expect("stage1 lives");
+        let ended = updates.wait().expect_code(128 + signal);
+        assert_eq!(ended.stderr, "warning: interrupted by a signal; the limits are as asked for\n");
+        assert_eq!(lab.limit("app-a", "cpus"), quota(thousandths));
+        assert!(lab.call(&["cat", "one"]).stdout.contains(&format!("cpus = {cpus}")), "it is recorded");
+    }
+    assert_eq!(lab.events_so_far().matches("\"updated\"").count(), SIGNALS.len());
+    end(running);
 }
 
 #[test]
