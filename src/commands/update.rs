@@ -20,7 +20,7 @@ use crate::cgroup::update::{Change, Groups, Left, whose};
 use crate::cli::UpdateArgs;
 use crate::error::{self, EXIT_USAGE, Note, Rendered};
 use crate::manifest::overrides::{self, Overrides};
-use crate::manifest::{self, Problem, Source};
+use crate::manifest::{self, Problem, Severity, Source};
 use crate::output::{write_stderr, write_stdout};
 use crate::pod::plan::{PlanRecord, Unsettled};
 use crate::pod::root::Root;
@@ -37,15 +37,19 @@ use crate::value::size;
 /// Whatever keeps them from being changed; nothing has changed then, or the error says what has.
 pub fn run(root: &Root, color: bool, args: &UpdateArgs) -> Result<u8> {
     let address = address(&args.pod, args.app.as_ref())?;
-    let pod = root.find(&address.pod)?;
-    let subject = match &address.app {
-        Some(app) => format!("app `{app}` of pod `{}`", pod.name()),
-        None => format!("pod `{}`", pod.name()),
+    let subject = |pod: &str| match &address.app {
+        Some(app) => format!("app `{app}` of pod `{pod}`"),
+        None => format!("pod `{pod}`"),
     };
+    if let Some(key) = overrides::given_twice(&args.changes) {
+        let error = anyhow!("cannot update {}: `{key}` is given twice", subject(&address.pod));
+        return Err(error).code(EXIT_USAGE);
+    }
+    let pod = root.find(&address.pod)?;
     let mut held = None;
     let updated =
         update(&pod, &address, (color, args), &mut held).or_else(|error| ended_meanwhile(&pod, error));
-    let updated = updated.with_context(|| format!("cannot update {subject}"));
+    let updated = updated.with_context(|| format!("cannot update {}", subject(pod.name())));
     if held.as_ref().is_some_and(Held::has_come) {
         // The process ends with the guard; what was done, and what could not be undone, has to be known.
         write_stderr(&match &updated {
@@ -156,15 +160,17 @@ fn check_stage1(record: &PlanRecord, text: &str, spec: &Spec) -> Result<()> {
 
 /// What the manifest means with the changes, and the warnings that are due to them.
 fn understood(source: &Source, text: &str, color: bool) -> Result<(Spec, String)> {
-    let (read, before) = (source.read(), manifest::read(text).problems);
-    let is_told = |problem: &&Problem| {
+    let (mut read, before) = (source.read(), manifest::read(text).problems);
+    let is_known = |problem: &Problem| {
         before.iter().any(|known| known.code == problem.code && known.message == problem.message)
     };
-    let Some(spec) = read.spec else {
-        return Err(Rendered(load::render(source, &read.problems, color)).into());
-    };
-    let warnings: Vec<Problem> = read.problems.iter().filter(|problem| !is_told(problem)).cloned().collect();
-    Ok((spec, load::render(source, &warnings, color)))
+    // What refuses the change is told in any case.
+    read.problems.retain(|problem| problem.severity == Severity::Error || !is_known(problem));
+    let told = load::render(source, &read.problems, color);
+    match read.spec {
+        Some(spec) => Ok((spec, told)),
+        None => Err(Rendered(told).into()),
+    }
 }
 
 /// Less memory than is in use is what nobody wants by a slip.

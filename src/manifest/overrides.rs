@@ -134,6 +134,11 @@ fn path_of(typed: &str) -> Option<(Vec<Range<usize>>, usize)> {
     }
 }
 
+/// The parts without the quotes that they may stand in.
+fn names<'a>(typed: &'a str, parts: &[Range<usize>]) -> impl Iterator<Item = &'a str> {
+    parts.iter().map(|part| typed[part.clone()].trim_matches(['"', '\'']))
+}
+
 fn set<'a>(at: usize, typed: &'a str, tree: &mut DeTable<'a>, report: &mut Report<'a>) {
     let malformed = || {
         let problem = Problem::new(&rules::SET_FORM, "", at..at + typed.len(), "`--set` needs PATH=VALUE");
@@ -143,8 +148,7 @@ fn set<'a>(at: usize, typed: &'a str, tree: &mut DeTable<'a>, report: &mut Repor
         report.add(malformed());
         return;
     };
-    let parts: Vec<&str> =
-        ranges.iter().map(|range| typed[range.clone()].trim_matches(['"', '\''])).collect();
+    let parts: Vec<&str> = names(typed, &ranges).collect();
     let spans: Vec<Range<usize>> = ranges.iter().map(|range| at + range.start..at + range.end).collect();
     if let Some(problem) = unknown_app(&parts, &spans, tree) {
         report.add(problem);
@@ -162,6 +166,20 @@ pub fn is_change(typed: &str) -> bool {
     path_of(typed).is_some_and(|(_, end)| typed[end..].starts_with('='))
 }
 
+/// The first key of changes that leaves nothing of an earlier one: the same key, or the table that the key is in. Entries of
+/// one table are different keys, and a table may be taken away before entries of it are set.
+#[must_use]
+pub fn given_twice(changes: &[String]) -> Option<String> {
+    let path = |typed: &String| -> Option<Vec<String>> {
+        let (ranges, _) = path_of(typed)?;
+        Some(names(typed, &ranges).map(str::to_owned).collect())
+    };
+    let paths: Vec<Vec<String>> = changes.iter().filter_map(path).collect();
+    let is_told = |index: usize, later: &[String]| paths[..index].iter().any(|path| path.starts_with(later));
+    let twice = paths.iter().enumerate().find(|(index, later)| is_told(*index, later));
+    twice.map(|(_, path)| path.join("."))
+}
+
 /// What nobody has typed has the place of what was typed behind it.
 fn isolator<'a>(
     at: usize,
@@ -175,8 +193,7 @@ fn isolator<'a>(
         return;
     };
     let above = app.map_or_else(|| vec!["pod", "isolators"], |app| vec!["app", app, "isolators"]);
-    let own = ranges.iter().map(|range| typed[range.clone()].trim_matches(['"', '\'']));
-    let parts: Vec<&'a str> = above.iter().copied().chain(own).collect();
+    let parts: Vec<&'a str> = above.iter().copied().chain(names(typed, &ranges)).collect();
     let unseen = above.iter().map(|_| at..at);
     let spans: Vec<Range<usize>> =
         unseen.chain(ranges.iter().map(|range| at + range.start..at + range.end)).collect();
@@ -372,6 +389,31 @@ pub(super) fn unknown_only(overrides: &Overrides, at: usize, tree: &DeTable, rep
         at = span.end + 1;
         if !apps.contains_key(name.as_str()) {
             report.add(no_app(name, span, apps));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_is_given_twice_when_nothing_is_left_of_an_earlier_change() {
+        let table: [(&[&str], Option<&str>); 10] = [
+            (&["cpus=0.25", "cpus=0.5"], Some("cpus")),
+            (&["cpus=0.25", "memory-max=1GiB", "cpus="], Some("cpus")),
+            (&["cpus=0.25", "\"cpus\"=0.25"], Some("cpus")),
+            (&["cpus=0.25", "cpu-period=20ms", "cpuset=0"], None),
+            (&["io-max.\"/a\".rbps=1MiB", "io-max.\"/b\".rbps=1MiB", "io-max.\"/a\".wbps=1MiB"], None),
+            (&["io-max.\"/a\".rbps=1MiB", "io-max.'/a'.rbps=2MiB"], Some("io-max./a.rbps")),
+            (&["hugetlb.2MB=4MiB", "hugetlb.1GB=1GiB"], None),
+            (&["hugetlb.2MB=4MiB", "hugetlb="], Some("hugetlb")),
+            (&["hugetlb=", "hugetlb.2MB=4MiB"], None),
+            (&["unified.\"memory.swap.high\"=max", "unified.\"memory.high\"=max"], None),
+        ];
+        for (typed, expected) in table {
+            let changes: Vec<String> = typed.iter().map(ToString::to_string).collect();
+            assert_eq!(given_twice(&changes).as_deref(), expected, "{typed:?}");
         }
     }
 }

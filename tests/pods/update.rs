@@ -104,6 +104,47 @@ pub fn limits_of_pod_and_app_change_and_are_recorded() {
     end(running);
 }
 
+/// As nobody means it; it is told before the pod is looked for.
+#[test]
+fn key_that_is_given_twice_is_refused() {
+    let Some(lab) = Lab::open() else { return };
+    let running = start(&lab);
+    let before = shown(&lab);
+    let table = [
+        (["one/a", "-f"], "app `a` of pod `one`"),
+        (["-c=a", "one"], "app `a` of pod `one`"),
+        (["none", "-n"], "pod `none`"),
+    ];
+    for (pod, subject) in table {
+        let refused = lab.call(&[&["update"], &pod[..], &["cpus=0.25", "pids-max=30", "cpus=0.75"]].concat());
+        let told = format!("podrun: cannot update {subject}: `cpus` is given twice\n");
+        assert_eq!((refused.code, &refused.stderr), (2, &told), "{refused}");
+    }
+    assert_eq!(shown(&lab), before);
+    let disk = crate::isolators::disk().0;
+    let limits = ["rbps", "wiops"].map(|word| format!("io-max.\"{disk}\".{word}=1000000"));
+    let changes: Vec<&str> = limits.iter().map(String::as_str).collect();
+    lab.call(&[&["update", "one/a"], &changes[..]].concat()).expect_code(0);
+    end(running);
+}
+
+/// It was told at the start, and the change has nothing to do with it.
+#[test]
+fn refused_change_does_not_repeat_what_was_warned_of_before() {
+    let Some(lab) = Lab::open() else { return };
+    let above = "isolators.pids-max = 200\n";
+    let running = lab.start(&pod("one", KEYS, &[app("a", UP, ""), app("b", UP, above)]));
+    wait_until("it is up", || lab.events_so_far().contains("\"up\""));
+    running.wait_for_stderr("pids-max (200) is above the pod's (90)");
+    for change in ["cpu-burst=1h", "memory-max=1XB", "cpuset=x"] {
+        let refused = lab.call(&["update", "one/a", change]).expect_code(1);
+        assert!(refused.stderr.contains("error") && !refused.stderr.contains("pids-max"), "{refused}");
+    }
+    let refused = lab.call(&["update", "one/a", "cpu-burst=1h", "pids-max=100"]).expect_code(1);
+    refused.expect_stderr(&["error", "pids-max (100) is above the pod's (90)"]);
+    end(running);
+}
+
 #[test]
 pub fn refused_change_leaves_every_file_as_it_was() {
     let Some(lab) = Lab::open() else { return };
