@@ -17,7 +17,7 @@ use crate::pod::root::Root;
 use crate::pod::status::json::SCHEMA;
 
 /// Linux, as stage1.md says: clone3, openat2, close_range, mount_setattr.
-const KERNEL_MIN: (u32, u32) = (5, 12);
+const KERNEL_MIN: [u32; 2] = [5, 12];
 /// Below this a pod of a hundred apps cannot be run.
 const NOFILE_MIN: u64 = 4096;
 /// CAP_SYS_ADMIN, SETUID, SETGID, SETPCAP, CHOWN, KILL: without one of them no pod is made.
@@ -159,10 +159,8 @@ fn user(host: &Abilities) -> Finding {
 }
 
 fn kernel(host: &Abilities) -> Finding {
-    let (major, minor) = KERNEL_MIN;
-    let version = host.kernel.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-    let found: Vec<u32> = version.take(2).collect();
-    if found.as_slice() >= [major, minor].as_slice() {
+    let [major, minor] = KERNEL_MIN;
+    if abilities::release(&host.kernel) >= KERNEL_MIN {
         return ok("kernel", format!("Linux {}", host.kernel));
     }
     not_ok(

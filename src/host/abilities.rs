@@ -57,12 +57,14 @@ pub fn look(directory: &Path, driver: DriverChoice) -> anyhow::Result<Abilities>
     let hierarchies = cgroup::hierarchies()?;
     let (_, nofile) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?;
     let v2 = hierarchies.v2.as_ref();
+    let kernel = text("/proc/sys/kernel/osrelease").trim().to_owned();
+    let cgroup_kill = v2.is_some_and(|v2| has_kill(v2, &kernel));
     let directory = std::path::absolute(directory).context("cannot find the working directory")?;
     let (driver, isolators) = isolators::look(driver)?;
     Ok(Abilities {
         euid: nix::unistd::geteuid().as_raw(),
         capabilities: capabilities(&text("/proc/self/status")),
-        kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+        kernel,
         stage1: launch::stage1_path().map_err(|error| format!("{error:#}")),
         namespaces_missing: namespaces_missing(),
         overlay: text("/proc/filesystems").lines().any(|line| line.trim() == "nodev\toverlay"),
@@ -71,8 +73,7 @@ pub fn look(directory: &Path, driver: DriverChoice) -> anyhow::Result<Abilities>
         nofile,
         systemd: systemd::is_booted(),
         hierarchies: words(&hierarchies),
-        // The root of the tree has no such file, the groups below it do.
-        cgroup_kill: v2.is_some_and(has_kill),
+        cgroup_kill,
         driver,
         isolators,
     })
@@ -124,11 +125,23 @@ fn words(hierarchies: &Hierarchies) -> Vec<String> {
     v2.into_iter().chain(v1).collect()
 }
 
-fn has_kill(v2: &Hierarchy) -> bool {
-    let in_group = |dir: &Path| dir.join("cgroup.kill").exists();
-    let own = v2.own_dir().is_some_and(|own| in_group(&own));
-    own || std::fs::read_dir(&v2.mount_point)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| in_group(&entry.path()))))
+/// The root of the tree has no such file, every group below it does; where there is none the release says it.
+fn has_kill(v2: &Hierarchy, kernel: &str) -> bool {
+    const SINCE: [u32; 2] = [5, 14];
+    let below = std::fs::read_dir(&v2.mount_point).into_iter().flatten().flatten().map(|entry| entry.path());
+    // The root has none of these either.
+    let mut groups = v2.own_dir().into_iter().chain(below).filter(|dir| dir.join("cgroup.events").exists());
+    match groups.next() {
+        Some(group) => group.join("cgroup.kill").exists(),
+        None => release(kernel) >= SINCE,
+    }
+}
+
+/// Major and minor of a kernel's release.
+#[must_use]
+pub fn release(kernel: &str) -> [u32; 2] {
+    let mut numbers = kernel.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -141,6 +154,23 @@ mod tests {
             "Name:\tx\nCapPrm:\t0000000000000001\nCapEff:\t00000000a80425fb\nCapBnd:\t000001ffffffffff\n";
         assert_eq!(capabilities(status), 0xa804_25fb);
         assert_eq!(capabilities(""), 0);
+    }
+
+    #[test]
+    fn cgroup_kill_is_looked_for_in_a_group_and_else_known_from_the_release() {
+        let tree = tempfile::tempdir().unwrap();
+        let mountinfo = format!("30 23 0:26 / {} rw - cgroup2 cgroup2 rw", tree.path().display());
+        let v2 = Hierarchies::parse(mountinfo.as_bytes(), b"0::/\n").v2.unwrap();
+        let releases = ["4.19", "5.13.19-2", "5.14.0", "6.1.0-13-amd64"];
+        let found = || releases.map(|kernel| has_kill(&v2, kernel));
+        let file = |path: &str| std::fs::write(tree.path().join(path), "").unwrap();
+        file("cgroup.procs");
+        assert_eq!(found(), [false, false, true, true], "the root alone");
+        std::fs::create_dir(tree.path().join("system.slice")).unwrap();
+        file("system.slice/cgroup.events");
+        assert_eq!(found(), [false; 4], "a group without it");
+        file("system.slice/cgroup.kill");
+        assert_eq!(found(), [true; 4], "a group with it");
     }
 
     #[test]
