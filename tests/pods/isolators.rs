@@ -142,14 +142,18 @@ const TABLE: &[Row] = &[
     },
     Row {
         key: "io-max",
-        asked: "{ \"/\" = { rbps = \"1MiB\", wiops = 500 } }",
-        v2: &[("io.max", "MAJ:MIN rbps=1048576 wbps=max riops=max wiops=500")],
+        asked: "{ \"/\" = { rbps = \"1MiB\", wbps = \"2MiB\", riops = 400, wiops = 500 } }",
+        v2: &[("io.max", "MAJ:MIN rbps=1048576 wbps=2097152 riops=400 wiops=500")],
         v1: &[
             ("blkio.throttle.read_bps_device", "MAJ:MIN 1048576"),
+            ("blkio.throttle.write_bps_device", "MAJ:MIN 2097152"),
+            ("blkio.throttle.read_iops_device", "MAJ:MIN 400"),
             ("blkio.throttle.write_iops_device", "MAJ:MIN 500"),
         ],
         systemd: &[
             on_v2_only("IOReadBandwidthMax", "/dev/block/MAJ:MIN 1048576"),
+            on_v2_only("IOWriteBandwidthMax", "/dev/block/MAJ:MIN 2097152"),
+            on_v2_only("IOReadIOPSMax", "/dev/block/MAJ:MIN 400"),
             on_v2_only("IOWriteIOPSMax", "/dev/block/MAJ:MIN 500"),
         ],
     },
