@@ -180,9 +180,8 @@ fn selected(frame: &mut Frame<'_>, row: &Row, area: Rect) {
         Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas::<2>(area)
     };
     let usage = &row.last.usage;
-    let of = |limit: Option<String>| {
-        limit.map_or_else(|| " without a limit".to_owned(), |max| format!(" of {max}"))
-    };
+    let of =
+        |limit: Option<String>| limit.map_or_else(|| ", no limit".to_owned(), |max| format!(" of {max}"));
     let throttled = row.last.throttled.filter(|share| *share > 0.0);
     let throttled = throttled.map(|share| format!(", throttled {share:.1}%")).unwrap_or_default();
     let cpu = format!(
